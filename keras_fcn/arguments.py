@@ -1,0 +1,65 @@
+"""Checks of the arguments that the factories share."""
+
+import difflib
+
+import keras
+
+
+def check_model_arguments(input_shape, num_classes, classifier_activation, padding):
+    """Raise `ValueError` for arguments from which no model can be built."""
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            'keras_fcn builds models for the image data format "channels_last". Received: '
+            f'"{keras.config.image_data_format()}". Call '
+            '`keras.config.set_image_data_format("channels_last")`.'
+        )
+    check_input_shape(input_shape)
+    check_positive_integer("num_classes", num_classes)
+    if num_classes == 1 and classifier_activation == "softmax":
+        raise ValueError(
+            "`softmax` over one class is 1 everywhere. Received: num_classes=1, "
+            'classifier_activation="softmax". For two classes use `num_classes=2`, or '
+            '`num_classes=1` with `classifier_activation="sigmoid"`.'
+        )
+    check_choice("padding", padding, ("same", "valid"))
+
+
+def check_input_shape(input_shape):
+    """Raise unless `input_shape` is `(height, width, channels)`."""
+    valid = (
+        isinstance(input_shape, (tuple, list))
+        and len(input_shape) == 3
+        and all(size is None or _is_positive_integer(size) for size in input_shape[:2])
+        and _is_positive_integer(input_shape[2])
+    )
+    if not valid:
+        raise ValueError(
+            "`input_shape` should be (height, width, channels), with None for a height or width "
+            f"left free, for example (None, None, 3). Received: input_shape={input_shape!r}"
+        )
+
+
+def check_positive_integer(name, value):
+    """Raise unless `value` is an integer from 1 up."""
+    if not _is_positive_integer(value):
+        raise ValueError(f"`{name}` should be an integer of at least 1. Received: {name}={value!r}")
+
+
+def check_choice(name, value, choices):
+    """Raise unless `value` is one of `choices`; suggest the nearest."""
+    if value not in choices:
+        raise ValueError(
+            f"`{name}` should be one of {', '.join(map(repr, choices))}. "
+            f"Received: {name}={value!r}.{suggest(value, choices)}"
+        )
+
+
+def suggest(value, choices):
+    """Return " Did you mean …?" for a near miss, else the empty string."""
+    names = [choice for choice in choices if isinstance(choice, str)]
+    near = difflib.get_close_matches(str(value), names, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _is_positive_integer(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -1,0 +1,90 @@
+"""Predict class probabilities for one image of any size."""
+
+import weakref
+
+import keras
+import numpy as np
+
+from keras_fcn.layers import SizeCheck
+
+_compiled = weakref.WeakKeyDictionary()
+
+
+def predict_image(model, image):
+    """Predict the class probabilities of every pixel of one image.
+
+    The model is compiled once for images of any size, so the first call costs
+    more than those after it. Unpadded (`padding="valid"`) U-Nets, which lose a
+    margin on each side, get the image with mirrored borders (U-Net paper,
+    section 2), and so return a map of the image's size too.
+
+    Args:
+        model: Keras model on `(batch, height, width, channels)`.
+        image: array `(height, width, channels)`, or `(height, width)` for one
+            channel; for a model with `include_preprocessing=True` pixels in
+            [0, 255], RGB, uint8 or float.
+
+    Returns:
+        float32 array `(height, width, num_classes)`: probabilities, or scores
+        for a model with `classifier_activation=None`.
+
+    Raises:
+        ValueError: when the image has other channels than the model takes.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_fcn import UNet
+    >>> model = UNet(num_classes=2, filters=(8, 16))
+    >>> predict_image(model, np.zeros((31, 57, 3), "uint8")).shape
+    (31, 57, 2)
+    """
+    image = _check_image(image, model.input_shape[-1])
+    height, width = image.shape[:2]
+    images = _mirror_borders(model, image)[None]
+    return np.asarray(_compile(model)(images))[0, :height, :width]
+
+
+def _check_image(image, channels):
+    """Return the image as float32 `(height, width, channels)`."""
+    image = np.asarray(image, "float32")
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] != channels or image.size == 0:
+        raise ValueError(
+            f"The model takes one image of the shape (height, width, {channels}). Received: "
+            f"image.shape={image.shape}"
+        )
+    return image
+
+
+def _mirror_borders(model, image):
+    """Give an unpadded network the margin that it takes off, mirrored; others nothing."""
+    check = next((layer for layer in model.layers if isinstance(layer, SizeCheck)), None)
+    if check is None:
+        return image
+    output_size = model.compute_output_shape((1, check.minimum, check.minimum, image.shape[2]))[1]
+    margin = (check.minimum - output_size) // 2
+    padding = []
+    for size in image.shape[:2]:
+        missing = max(0, size + 2 * margin - check.minimum)
+        padded = check.minimum + -(-missing // check.step) * check.step  # rounded up to fit
+        padding.append((margin, padded - size - margin))
+    return np.pad(image, [*padding, (0, 0)], mode="reflect")
+
+
+def _compile(model):
+    """Return the model as a compiled function of images of any size."""
+    if model not in _compiled:
+        # a weak reference: the cache must not keep the model alive
+        model_ref = weakref.ref(model)
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            _compiled[model] = tf.function(
+                lambda images: model_ref()(images, training=False),
+                input_signature=[tf.TensorSpec([None, None, None, model.input_shape[-1]])],
+            )
+        else:
+            _compiled[model] = lambda images: model_ref().predict_on_batch(images)
+    return _compiled[model]

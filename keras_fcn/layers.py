@@ -1,0 +1,138 @@
+"""The few layers and initializers that Keras lacks."""
+
+import keras
+import numpy as np
+from keras import ops
+
+# Mean (blue, green, red) of ILSVRC12, as the FCN authors subtract it.
+VGG_MEAN_BGR = (104.00699, 116.66877, 122.67892)
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class Bilinear(keras.initializers.Initializer):
+    """Kernel that makes a transposed convolution upsample bilinearly.
+
+    Class `i` of the output is class `i` of the input, interpolated; classes
+    do not mix. The kernel is the `upsample_filt` of the FCN authors'
+    `surgery.py`.
+
+    Example:
+
+    >>> kernel = Bilinear()((4, 4, 1, 1))
+    >>> [float(v) for v in kernel[0, :, 0, 0]]
+    [0.0625, 0.1875, 0.1875, 0.0625]
+    """
+
+    def __call__(self, shape, dtype=None):
+        """Return a float kernel of shape `(height, width, outputs, inputs)`."""
+        height, width, outputs, inputs = shape
+        classes = np.arange(min(outputs, inputs))
+        kernel = np.zeros(shape, "float32")
+        kernel[:, :, classes, classes] = np.outer(_triangle(height), _triangle(width))[..., None]
+        return ops.convert_to_tensor(kernel, dtype=dtype)
+
+
+def _triangle(size):
+    """Weights of linear interpolation for a kernel of `size` samples."""
+    factor = (size + 1) // 2
+    center = factor - 1 if size % 2 else factor - 0.5
+    return 1 - abs(np.arange(size) - center) / factor
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class CropLike(keras.layers.Layer):
+    """Crops feature maps to the height and width of a reference.
+
+    Args:
+        offset: rows dropped at the top, and columns dropped at the left.
+
+    Call arguments:
+        x: tensor `(batch, height, width, channels)`.
+        reference: tensor `(batch, h, w, any)` with `offset + h <= height` and
+            `offset + w <= width`.
+
+    Returns:
+        Tensor `(batch, h, w, channels)`.
+    """
+
+    def __init__(self, offset=0, **kwargs):
+        super().__init__(**kwargs)
+        self.offset = offset
+
+    def call(self, x, reference):
+        height, width = ops.shape(reference)[1:3]
+        start = self.offset
+        return x[:, start : start + height, start : start + width]
+
+    def compute_output_shape(self, x_shape, reference_shape):
+        return (x_shape[0], *reference_shape[1:3], x_shape[3])
+
+    def get_config(self):
+        return {**super().get_config(), "offset": self.offset}
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class SizeCheck(keras.layers.Layer):
+    """Passes images on unchanged, and refuses those too small for unpadded layers.
+
+    Args:
+        minimum: the smallest height and width that leaves an output, pixels.
+        step: sizes `minimum + k * step` lose nothing to pooling.
+
+    Raises:
+        ValueError: when a known height or width is below `minimum`.
+    """
+
+    def __init__(self, minimum, step, **kwargs):
+        super().__init__(**kwargs)
+        self.minimum = minimum
+        self.step = step
+
+    def call(self, images):
+        self._check(images.shape)
+        return images
+
+    def compute_output_shape(self, input_shape):
+        self._check(input_shape)
+        return input_shape
+
+    def _check(self, shape):
+        height, width = shape[1:3]
+        if any(size is not None and size < self.minimum for size in (height, width)):
+            raise ValueError(
+                f'With `padding="valid"` the image should be at least {self.minimum} pixels high '
+                f"and wide. Received: height={height}, width={width}. The smallest size that fits "
+                f"is {self.minimum}, the next {self.minimum + self.step} (then every "
+                f'{self.step} pixels). Enlarge or mirror-pad the image, or use `padding="same"`.'
+            )
+
+    def get_config(self):
+        return {**super().get_config(), "minimum": self.minimum, "step": self.step}
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class VGGPreprocessing(keras.layers.Layer):
+    """Turns raw pixels into what VGG's weights expect: BGR, mean subtracted.
+
+    One or two channels are repeated to make three, so a gray image gives what
+    its RGB copy gives. Channels after the third keep their place and take the
+    three means in turn.
+
+    Call arguments:
+        images: tensor `(batch, height, width, channels)`, RGB in [0, 255].
+
+    Returns:
+        Tensor `(batch, height, width, max(3, channels))`, about [-124, 151].
+    """
+
+    def call(self, images):
+        channels = images.shape[-1]
+        if channels < 3:
+            order = [i % channels for i in range(3)]
+        else:
+            order = [2, 1, 0, *range(3, channels)]
+        mean = np.resize(VGG_MEAN_BGR, len(order))
+        return ops.take(images, order, axis=-1) - ops.cast(mean, images.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], max(3, input_shape[-1]))

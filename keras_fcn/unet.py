@@ -1,0 +1,144 @@
+"""U-Net.
+
+Ronneberger, Fischer and Brox, U-Net: Convolutional Networks for Biomedical
+Image Segmentation, MICCAI 2015.
+"""
+
+import keras
+from keras import layers
+
+from keras_fcn import vgg16
+from keras_fcn.arguments import check_choice, check_model_arguments, check_positive_integer
+from keras_fcn.layers import CropLike, SizeCheck, VGGPreprocessing
+from keras_fcn.weights import load_weights
+
+
+def UNet(
+    input_shape=(None, None, 3),
+    num_classes=2,
+    weights=None,
+    classifier_activation="softmax",
+    padding="same",
+    filters=(64, 128, 256, 512, 1024),
+    encoder=None,
+    batch_norm=False,
+    dropout=0.5,
+    include_preprocessing=True,
+    name="unet",
+):
+    arguments = locals()
+    check_model_arguments(input_shape, num_classes, classifier_activation, padding)
+    _check_filters(filters, encoder)
+
+    images = keras.Input(input_shape, name="images")
+    blocks = vgg16.BLOCKS if encoder == "vgg16" else _paper_blocks(filters)
+    convolutions = [len(block) for block in blocks]
+    x = images
+    if padding == "valid":
+        x = SizeCheck(*_valid_sizes(convolutions), name="size_check")(x)
+    if include_preprocessing:
+        x = _preprocess(x, encoder)
+
+    skips = []
+    for level, block in enumerate(blocks, start=1):
+        for conv_name, width in block.items():
+            x = vgg16.conv(
+                x, width, conv_name, padding=padding, batch_norm=batch_norm and encoder is None
+            )
+        if level >= len(blocks) - 1:  # the end of the contracting path
+            x = layers.Dropout(dropout, name=f"drop{level}")(x)
+        if level < len(blocks):
+            skips.append(x)
+            x = vgg16.pool(x, f"pool{level}", padding)
+
+    offsets = _valid_offsets(convolutions)
+    for level in range(len(skips), 0, -1):
+        width = filters[level - 1]
+        x = layers.Conv2DTranspose(
+            width, 2, strides=2, kernel_initializer="he_normal", name=f"upconv{level}"
+        )(x)
+        x = _copy_and_crop(x, skips[level - 1], offsets[level - 1], padding, level)
+        for number in (1, 2):
+            x = vgg16.conv(
+                x, width, f"up{level}_conv{number}", padding=padding, batch_norm=batch_norm
+            )
+
+    x = layers.Conv2D(
+        num_classes, 1, kernel_initializer="he_normal", dtype="float32", name="score"
+    )(x)
+    x = layers.Activation(classifier_activation, dtype="float32", name="predictions")(x)
+    model = keras.Model(images, x, name=name)
+    load_weights(model, "UNet", arguments)
+    return model
+
+
+def _check_filters(filters, encoder):
+    check_choice("encoder", encoder, (None, "vgg16"))
+    if not isinstance(filters, (tuple, list)) or len(filters) < 2:
+        raise ValueError(
+            "`filters` should hold the number of filters of two levels or more, "
+            f"for example (64, 128, 256, 512, 1024). Received: filters={filters!r}"
+        )
+    for width in filters:
+        check_positive_integer("filters", width)
+    if encoder == "vgg16" and len(filters) != len(vgg16.BLOCKS):
+        raise ValueError(
+            f'`filters` should hold {len(vgg16.BLOCKS)} numbers with `encoder="vgg16"`, one for '
+            f"each level of VGG16. Received: filters={filters!r}"
+        )
+
+
+def _paper_blocks(filters):
+    """Two convolutions a level, as in the paper's figure 1."""
+    return [
+        {f"conv{level}_1": width, f"conv{level}_2": width}
+        for level, width in enumerate(filters, start=1)
+    ]
+
+
+def _preprocess(images, encoder):
+    """Scale raw pixels: VGG's way for VGG's weights, else to [-1, 1]."""
+    if encoder == "vgg16":
+        return VGGPreprocessing(dtype="float32", name="preprocessing")(images)
+    scale = layers.Rescaling(1 / 127.5, offset=-1, dtype="float32", name="preprocessing")
+    return scale(images)
+
+
+def _copy_and_crop(x, skip, offset, padding, level):
+    """Put the contracting path's features beside the upsampled ones."""
+    if padding == "valid":
+        # unpadded convolutions have shrunk x: it starts `offset` pixels into the skip
+        skip = CropLike(offset, name=f"crop{level}")(skip, x)
+    else:
+        # pooling rounded up: x may be one longer at its end
+        x = CropLike(name=f"crop{level}")(x, skip)
+    return layers.Concatenate(name=f"concat{level}")([skip, x])
+
+
+def _valid_offsets(convolutions):
+    """Return where the upsampled map starts in each level's skip, unpadded.
+
+    Args:
+        convolutions: number of 3x3 convolutions of each contracting level.
+
+    Returns:
+        Offsets in pixels of each level but the deepest, then the margin that
+        the whole network takes off each side of the image; the paper's network
+        has 88, 40, 16, 4.
+    """
+    margin = convolutions[-1]
+    offsets = []
+    for count in reversed(convolutions[:-1]):
+        offsets.insert(0, 2 * margin)
+        margin = count + 2 * margin + 2  # contracting, deeper, and expanding convolutions
+    return [*offsets, margin]
+
+
+def _valid_sizes(convolutions):
+    """Return the smallest image size with an output, and the step between fitting sizes."""
+    margin = _valid_offsets(convolutions)[-1]
+    step = 2 ** (len(convolutions) - 1)
+    size = 0  # a fitting size: from the deepest map upwards, two pixels for each one below
+    for count in reversed(convolutions):
+        size = 2 * size + 2 * count
+    return size + step * ((2 * margin - size) // step + 1), step
