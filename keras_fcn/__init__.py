@@ -1,7 +1,8 @@
 """FCN and U-Net for Keras, for images of any size."""
 
+from keras_fcn.caffe import load_caffemodel
 from keras_fcn.convolutionize import dense_to_conv
-from keras_fcn.fcn import FCN8s, FCN16s, FCN32s
+from keras_fcn.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
 from keras_fcn.inference import predict_image
 from keras_fcn.unet import UNet
 from keras_fcn.weights import from_pretrained, load_vgg16, pretrained
@@ -10,11 +11,13 @@ __version__ = "0.1.0"
 
 __all__ = [
     "FCN8s",
+    "FCN8sAtOnce",
     "FCN16s",
     "FCN32s",
     "UNet",
     "dense_to_conv",
     "from_pretrained",
+    "load_caffemodel",
     "load_vgg16",
     "predict_image",
     "pretrained",

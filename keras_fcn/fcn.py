@@ -17,6 +17,8 @@ OFFSET_POOL4 = 5
 OFFSET_POOL3 = 9
 OFFSET_IMAGE = {32: 19, 16: 27, 8: 31}
 
+AT_ONCE_SCALES = {"pool4": 0.01, "pool3": 0.0001}
+
 
 def FCN32s(
     input_shape=(None, None, 3),
@@ -28,7 +30,47 @@ def FCN32s(
     include_preprocessing=True,
     name="fcn32s",
 ):
-    return _fcn(32, **locals())
+    """FCN-32s: VGG16's class scores at 1/32 of the image, upsampled at once.
+
+    Args:
+        input_shape: `(height, width, channels)`, by default any size, RGB.
+        num_classes: number of classes.
+        weights: None (He-initialised trunk, score layers zero), `"imagenet"`
+            (VGG16's weights in the trunk, see `load_vgg16`), `"pascal_voc"`
+            (the authors' weights for 21 classes, see `load_caffemodel`), a name
+            of `keras_fcn.pretrained()`, or the path of a weights file.
+        classifier_activation: activation of the output; None for scores.
+        padding: `"same"`: the output is aligned with the image at every size
+            from 1x1 up. `"valid"`: the published network, with a border of 100
+            zeros, an unpadded fc6 and the authors' crops; of the same output size.
+        fc_filters: filters of fc6 and fc7.
+        include_preprocessing: whether the model takes RGB pixels in [0, 255]
+            and makes them BGR with the mean subtracted itself.
+        name: name of the model.
+
+    Returns:
+        `keras.Model` from float32 `(batch, height, width, channels)` to
+        float32 `(batch, height, width, num_classes)`.
+
+    Raises:
+        ValueError: for an argument out of its range, or weights that do not fit.
+        FileNotFoundError: for a missing weights file.
+        OSError: when `"pascal_voc"` can't be downloaded; it says where to put
+            a file fetched by hand.
+
+    The transposed convolutions start bilinear and are trained with the rest.
+    The authors' code keeps them so; to do the same:
+    `model.get_layer("upscore").trainable = False`.
+
+    Source: Long, Shelhamer and Darrell 2015, sections 3 and 4.1.
+
+    Example:
+
+    >>> model = FCN32s(num_classes=5, fc_filters=64)
+    >>> model.output_shape
+    (None, None, None, 5)
+    """
+    return _fcn("FCN32s", 32, locals())
 
 
 def FCN16s(
@@ -41,7 +83,19 @@ def FCN16s(
     include_preprocessing=True,
     name="fcn16s",
 ):
-    return _fcn(16, **locals())
+    """FCN-16s: the scores of pool4 refine those of fc7, then 16 times upsampled.
+
+    Arguments, return value and errors are those of `FCN32s`.
+
+    Source: Long, Shelhamer and Darrell 2015, section 4.2 and figure 3.
+
+    Example:
+
+    >>> model = FCN16s(num_classes=5, fc_filters=64)
+    >>> model.get_layer("score_pool4").kernel.shape[2:]
+    (512, 5)
+    """
+    return _fcn("FCN16s", 16, locals())
 
 
 def FCN8s(
@@ -54,18 +108,61 @@ def FCN8s(
     include_preprocessing=True,
     name="fcn8s",
 ):
-    return _fcn(8, **locals())
+    """FCN-8s: the scores of pool4 and pool3 refine those of fc7, then 8 times upsampled.
+
+    Arguments, return value and errors are those of `FCN32s`.
+
+    Source: Long, Shelhamer and Darrell 2015, section 4.2 and figure 3.
+
+    Example:
+
+    >>> model = FCN8s(num_classes=5, fc_filters=64)
+    >>> model.get_layer("score_pool3").kernel.shape[2:]
+    (256, 5)
+    """
+    return _fcn("FCN8s", 8, locals())
 
 
-def _fcn(stride, **arguments):
-    """Build FCN-`stride`s, and load its weights."""
-    model = _build(stride, **{k: v for k, v in arguments.items() if k != "weights"})
-    load_weights(model, f"FCN{stride}s", arguments)
+def FCN8sAtOnce(
+    input_shape=(None, None, 3),
+    num_classes=21,
+    weights=None,
+    classifier_activation="softmax",
+    padding="same",
+    fc_filters=4096,
+    include_preprocessing=True,
+    name="fcn8s_at_once",
+):
+    """FCN-8s for training in one stage, with pool4 and pool3 scaled down.
+
+    The factors 0.01 and 0.0001 bring the skips to the size of fc7's features, so
+    that the three streams learn together, where FCN-32s, 16s and 8s are trained
+    each from the one before.
+
+    Arguments, return value and errors are those of `FCN32s`.
+
+    Source: Long, Shelhamer and Darrell 2015, and their network voc-fcn8s-atonce.
+
+    Example:
+
+    >>> model = FCN8sAtOnce(num_classes=5, fc_filters=64)
+    >>> model.get_layer("scale_pool4").scale
+    0.01
+    """
+    return _fcn("FCN8sAtOnce", 8, locals(), skip_scales=AT_ONCE_SCALES)
+
+
+def _fcn(factory, stride, arguments, skip_scales=None):
+    """Build the network of a factory, and load its weights."""
+    architecture = {key: value for key, value in arguments.items() if key != "weights"}
+    model = _build(stride, skip_scales or {}, **architecture)
+    load_weights(model, factory, arguments)
     return model
 
 
 def _build(
     stride,
+    skip_scales,
     input_shape,
     num_classes,
     classifier_activation,
@@ -82,6 +179,9 @@ def _build(
     if include_preprocessing:
         x = VGGPreprocessing(dtype="float32", name="preprocessing")(x)
     pool3, pool4, fc7 = vgg16_trunk(x, padding, fc_filters)
+    if skip_scales:
+        pool4 = layers.Rescaling(skip_scales["pool4"], name="scale_pool4")(pool4)
+        pool3 = layers.Rescaling(skip_scales["pool3"], name="scale_pool3")(pool3)
 
     x = _score(fc7, num_classes, "score_fr")
     if stride <= 16:

@@ -26,6 +26,51 @@ def UNet(
     include_preprocessing=True,
     name="unet",
 ):
+    """U-Net: a contracting path, an expanding path, and skips between them.
+
+    Args:
+        input_shape: `(height, width, channels)`, by default any size, RGB.
+        num_classes: number of classes.
+        weights: None (He initialisation, paper section 3), `"imagenet"`
+            (VGG16's, with `encoder="vgg16"`; see `load_vgg16`), a name of
+            `keras_fcn.pretrained()`, or the path of a weights file.
+        classifier_activation: activation of the output; None for scores.
+        padding: `"same"`: the output has the image's size, for every size from
+            1x1 up. `"valid"`: the published network of unpadded convolutions,
+            whose output lacks a margin: 572x572 in, 388x388 out.
+        filters: filters of each level from the image down; their number sets
+            the depth.
+        encoder: None for the paper's contracting path, or `"vgg16"` for the 13
+            convolutions of VGG16, its fifth block the deepest level. Then
+            `filters` is about the expanding path only, which has no fifth level.
+        batch_norm: whether each 3x3 convolution, of VGG16's excepted, is
+            followed by batch normalisation.
+        dropout: rate of the dropout at the end of the contracting path, after
+            its two deepest levels.
+        include_preprocessing: whether the model takes pixels in [0, 255] and
+            scales them itself: to [-1, 1], or with `encoder="vgg16"` from RGB
+            to BGR with the mean subtracted.
+        name: name of the model.
+
+    Returns:
+        `keras.Model` from float32 `(batch, height, width, channels)` to
+        float32 `(batch, height, width, num_classes)`.
+
+    Raises:
+        ValueError: for an argument out of its range, weights that do not fit,
+            or, with `padding="valid"`, an image too small to leave an output.
+        FileNotFoundError: for a missing weights file.
+
+    Source: Ronneberger, Fischer and Brox 2015, section 2 and figure 1.
+
+    Example:
+
+    >>> model = UNet(input_shape=(None, None, 1), padding="valid")
+    >>> model.count_params()
+    31030658
+    >>> model.compute_output_shape((1, 572, 572, 1))
+    (1, 388, 388, 2)
+    """
     arguments = locals()
     check_model_arguments(input_shape, num_classes, classifier_activation, padding)
     _check_filters(filters, encoder)

@@ -1,9 +1,13 @@
 """The catalogue of pretrained weights, and VGG16's weights in our networks."""
 
 import hashlib
+import io
 import json
 import os
+import re
 import warnings
+import zipfile
+from collections import Counter
 from pathlib import Path
 
 import h5py
@@ -11,6 +15,7 @@ import keras
 import numpy as np
 
 from keras_fcn.arguments import suggest
+from keras_fcn.caffe import load_pascal_voc
 from keras_fcn.convolutionize import dense_to_conv
 from keras_fcn.vgg16 import BLOCKS
 
@@ -144,6 +149,7 @@ def load_weights(model, factory, arguments):
         ValueError: for an unknown name, a card that does not fit the
             arguments, or a file of another architecture.
         FileNotFoundError: for a missing file.
+        OSError: when `"pascal_voc"` can't be downloaded.
     """
     weights = arguments["weights"]
     if weights is None:
@@ -152,6 +158,8 @@ def load_weights(model, factory, arguments):
         load_file(model, weights)
     elif weights == "imagenet":
         load_vgg16(model)
+    elif weights == "pascal_voc":
+        load_pascal_voc(model)
     else:
         card = _card(weights)
         _check_card(card, factory, arguments)
@@ -172,13 +180,43 @@ def load_file(model, path):
             f"`weights` should be None, 'imagenet', one of {sorted(pretrained())}, or the path of "
             f"a weights file. Received: {str(path)!r}, and there is no such file."
         )
+    received = _shapes_in(path)
+    expected = Counter(tuple(weight.shape) for weight in model.weights)
     try:
+        if received != expected:
+            raise ValueError(
+                f"{(received - expected).total()} of its {received.total()} arrays are not in the "
+                f"model, {(expected - received).total()} of the model's {expected.total()} not in "
+                "the file."
+            )
         model.load_weights(path)
-    except (ValueError, OSError, KeyError) as error:
+    except ValueError as error:
         raise ValueError(
             f"The weights file should come from a model built with the same arguments as "
             f"{model.name!r}. Received: {str(path)!r}, which does not fit: {error}"
         ) from error
+
+
+def _shapes_in(path):
+    """Count the shapes of the layers' arrays in a `.weights.h5` or `.keras` file."""
+    shapes = Counter()
+
+    def count(name, item):
+        if name.startswith("layers/") and re.search(r"/vars/\d+$", name):
+            shapes[item.shape] += 1
+
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                path = io.BytesIO(archive.read("model.weights.h5"))
+        with h5py.File(path) as file:
+            file.visititems(count)
+    except (OSError, KeyError) as error:
+        raise ValueError(
+            "`weights` should be a file written by `model.save_weights` or `model.save`. "
+            f"Received: {str(path)!r}, which can't be read: {error}"
+        ) from error
+    return shapes
 
 
 def save_half_precision(model, path):
@@ -198,8 +236,10 @@ def save_half_precision(model, path):
 
         def copy(name, item):
             if isinstance(item, h5py.Dataset):
-                values = item[()].astype("float16")
-                new = target.create_dataset(name, data=values, compression="gzip", shuffle=True)
+                compression = "gzip" if item.ndim > 1 else None  # of no use for a few numbers
+                new = target.create_dataset(
+                    name, data=item[()].astype("float16"), compression=compression
+                )
             else:
                 new = target.require_group(name)
             new.attrs.update(item.attrs)
@@ -227,8 +267,10 @@ def _card(name):
     cards = pretrained()
     if name not in cards:
         raise ValueError(
-            f"The name of pretrained weights should be one of {sorted(cards)}. "
-            f"Received: {name!r}.{suggest(name, [*cards, 'imagenet'])}"
+            f"Pretrained weights go by the names {sorted(cards)}; the `weights` of a factory may "
+            "also be None, 'imagenet', 'pascal_voc', or the path of a `.weights.h5` or `.keras` "
+            "file. "
+            f"Received: {name!r}.{suggest(name, [*cards, 'imagenet', 'pascal_voc'])}"
         )
     return cards[name]
 

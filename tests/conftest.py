@@ -1,0 +1,50 @@
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import pytest
+
+from keras_fcn import vgg16
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    """Every test starts from the same random state and the default precision."""
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def narrow_vgg16(monkeypatch):
+    """VGG16 with 4 filters in every layer, for tests of geometry."""
+    blocks = tuple(dict.fromkeys(block, 4) for block in vgg16.BLOCKS)
+    monkeypatch.setattr(vgg16, "BLOCKS", blocks)
+
+
+def randomize(model, rng, scale=0.1):
+    """Give every weight a random value, so that no layer is zero or symmetric."""
+    for weight in model.weights:
+        values = rng.normal(0, scale, weight.shape).astype("float32")
+        weight.assign(abs(values) + 0.5 if "variance" in weight.path else values)
+
+
+def pass_through(model):
+    """Make every convolution hand on channel 0 at its kernel's centre, unchanged."""
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            kernel = np.zeros(layer.kernel.shape, "float32")
+            kernel[kernel.shape[0] // 2, kernel.shape[1] // 2, 0, 0] = 1
+            layer.set_weights([kernel, np.zeros(layer.filters, "float32")])
+
+
+def call(model, images):
+    """The model's output in inference, as a NumPy array."""
+    return keras.ops.convert_to_numpy(model(np.asarray(images, "float32"), training=False))

@@ -1,0 +1,69 @@
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from conftest import call, randomize
+
+from keras_fcn import FCN32s, UNet, predict_image
+
+SMALL = {"filters": (4, 6, 8), "num_classes": 3}
+
+
+def test_whole_images_of_any_size(rng):
+    model = UNet(**SMALL)
+    randomize(model, rng)
+    for shape in [(1, 1, 3), (31, 57, 3), (64, 40, 3)]:
+        image = rng.integers(0, 256, shape).astype("uint8")
+        result = predict_image(model, image)
+        assert result.dtype == "float32"
+        np.testing.assert_allclose(result, call(model, image[None])[0], atol=1e-5)
+
+
+def test_gray_image_without_a_channel_axis(rng):
+    model = UNet(input_shape=(None, None, 1), **SMALL)
+    image = rng.integers(0, 256, (9, 12)).astype("uint8")
+    np.testing.assert_array_equal(
+        predict_image(model, image), predict_image(model, image[..., None])
+    )
+
+
+def test_weights_changed_later_count(rng):
+    model = UNet(**SMALL)
+    image = rng.integers(0, 256, (8, 8, 3))
+    before = predict_image(model, image)
+    randomize(model, rng)
+    assert abs(predict_image(model, image) - before).max() > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (4, 40), (57, 83)])
+def test_unpadded_network_covers_the_image_with_mirrored_borders(rng, shape):
+    model = UNet(padding="valid", **SMALL)
+    randomize(model, rng)
+    image = rng.integers(0, 256, (*shape, 3)).astype("float32")
+    result = predict_image(model, image)
+    assert result.shape == (*shape, 3)
+    # three levels take 20 pixels off each side; mirror generously, and take the image's place
+    mirrored = np.pad(image, [(20, 60), (20, 60), (0, 0)], mode="reflect")
+    expected = call(model, mirrored[None])[0, : shape[0], : shape[1]]
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_published_fcn_needs_no_mirror(narrow_vgg16, rng):
+    model = FCN32s(num_classes=3, fc_filters=4, padding="valid")
+    assert predict_image(model, rng.random((21, 34, 3))).shape == (21, 34, 3)
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (1, 8, 8, 3), (0, 8, 3)])
+def test_wrong_images_are_explained(shape):
+    with pytest.raises(ValueError, match=r"\(height, width, 3\)"):
+        predict_image(UNet(**SMALL), np.zeros(shape))
+
+
+def test_compiled_functions_die_with_their_model(rng):
+    model = UNet(**SMALL)
+    predict_image(model, rng.random((8, 8, 3)))
+    reference = weakref.ref(model)
+    del model
+    gc.collect()
+    assert reference() is None

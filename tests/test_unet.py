@@ -1,0 +1,167 @@
+import keras
+import numpy as np
+import pytest
+from conftest import call, pass_through, randomize
+from scipy.ndimage import center_of_mass
+
+from keras_fcn import UNet
+
+SMALL = {"filters": (4, 6, 8)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "num_parameters"),
+    [
+        ({"num_classes": 2}, 31_031_810),
+        ({"input_shape": (None, None, 1), "num_classes": 2, "padding": "valid"}, 31_030_658),
+    ],
+)
+def test_parameters_are_the_papers(arguments, num_parameters):
+    assert UNet(**arguments).count_params() == num_parameters
+
+
+@pytest.mark.parametrize(
+    ("arguments", "input_size", "output_size"),
+    [
+        ({}, (572, 572), (388, 388)),
+        ({}, (188, 204), (4, 20)),
+        ({"encoder": "vgg16", "input_shape": (None, None, 3)}, (260, 244), (20, 4)),
+        ({"filters": (4, 8)}, (18, 20), (2, 4)),
+    ],
+)
+def test_unpadded_sizes(arguments, input_size, output_size):
+    model = UNet(**{"input_shape": (None, None, 1), "padding": "valid", **arguments})
+    channels = model.input_shape[-1]
+    assert model.compute_output_shape((1, *input_size, channels))[1:3] == output_size
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"batch_norm": True}, {"encoder": "vgg16", "filters": (4, 4, 4, 4, 4)}],
+)
+def test_output_has_the_images_size(narrow_vgg16, rng, arguments):
+    model = UNet(num_classes=3, **{**SMALL, **arguments})
+    for height, width in [(1, 1), (1, 9), (2, 31), (33, 32), (40, 57)]:
+        assert call(model, rng.random((1, height, width, 3))).shape == (1, height, width, 3)
+
+
+def test_size_is_free_after_save_load_and_clone_and_in_fit(rng, tmp_path):
+    model = UNet(num_classes=3, batch_norm=True, **SMALL)
+    randomize(model, rng)
+    images = rng.random((1, 35, 41, 3))
+    expected = call(model, images)
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        call(keras.saving.load_model(tmp_path / "model.keras"), images), expected, rtol=1e-5
+    )
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    np.testing.assert_allclose(call(clone, images), expected, rtol=1e-5)
+    clone.compile("sgd", "sparse_categorical_crossentropy")
+    for height, width in [(7, 33), (32, 20)]:
+        labels = rng.integers(0, 3, (2, height, width))
+        history = clone.fit(rng.random((2, height, width, 3)), labels, verbose=0)
+        assert np.isfinite(history.history["loss"]).all()
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_image_moved_by_the_stride_moves_the_scores_by_it(rng, padding):
+    model = UNet(padding=padding, classifier_activation=None, include_preprocessing=False, **SMALL)
+    randomize(model, rng)
+    for layer in model.layers:
+        if isinstance(layer, (keras.layers.Conv2D, keras.layers.Conv2DTranspose)):
+            layer.bias.assign(np.zeros(layer.filters))
+    images = np.zeros((2, 97, 110, 3), "float32")
+    images[0, 40:45, 44:49] = images[1, 44:49, 48:53] = rng.random((5, 5, 3))
+    scores = call(model, images)
+    moved = np.roll(scores[0], (4, 4), axis=(0, 1))
+    assert abs(scores).max() > 0
+    np.testing.assert_allclose(scores[1, 4:, 4:], moved[4:, 4:], atol=1e-5 * abs(scores).max())
+
+
+@pytest.mark.parametrize(("padding", "margin"), [("same", 0), ("valid", 20)])
+@pytest.mark.parametrize("shape", [(72, 84), (71, 83)])
+def test_response_to_a_bright_pixel_is_centred_on_it(shape, padding, margin):
+    """Through the skips alone exactly, through the deepest level on average over its cell."""
+    model = UNet(num_classes=1, padding=padding, classifier_activation=None,
+                 include_preprocessing=False, **SMALL)  # fmt: skip
+    pass_through(model)
+    for level in (1, 2):  # the convolution after each concatenation reads channel 0 of the skip
+        upconv = model.get_layer(f"upconv{level}")
+        kernel = np.zeros(upconv.kernel.shape)
+        kernel[:, :, 0, 0] = 1
+        upconv.set_weights([kernel, np.zeros(upconv.filters)])
+
+    def centres(model):
+        positions = 32 + np.arange(4)  # each place of a cell once
+        images = np.zeros((4, *shape, 3))
+        images[np.arange(4), positions, positions, 0] = 1
+        responses = call(model, images)[..., 0]
+        expected = positions[:, None] - margin
+        return np.array([center_of_mass(response) for response in responses]) - expected
+
+    assert abs(centres(model)).max() < 1e-5
+    for level in (1, 2):  # now channel 0 of the upsampled map
+        conv = model.get_layer(f"up{level}_conv1")
+        kernel, bias = conv.get_weights()
+        channels = kernel.shape[2]
+        conv.set_weights([np.roll(kernel, channels // 2, axis=2), bias])
+    assert abs(centres(model).mean(axis=0)).max() < 0.5
+
+
+def test_too_small_an_image_for_the_unpadded_network_is_explained(rng):
+    model = UNet(input_shape=(None, None, 1), padding="valid")
+    with pytest.raises(ValueError, match=r"at least 188 pixels(?s:.*)height=100(?s:.*)next 204"):
+        model(np.zeros((1, 100, 300, 1), "float32"))
+    with pytest.raises(ValueError, match="at least 188 pixels"):
+        UNet(input_shape=(100, 300, 1), padding="valid")
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_scores_stay_float32_in_mixed_precision(rng, policy):
+    keras.config.set_dtype_policy(policy)
+    model = UNet(num_classes=3, **SMALL)
+    assert model.get_layer("conv1_1").compute_dtype == policy.removeprefix("mixed_")
+    assert model.get_layer("score").compute_dtype == "float32"
+    output = model(rng.uniform(0, 255, (1, 9, 9, 3)).astype("float32"))
+    assert keras.backend.standardize_dtype(output.dtype) == "float32"
+
+
+def test_raw_pixels_are_scaled_to_minus_one_to_one():
+    model = UNet(**SMALL)
+    scale = keras.Model(model.input, model.get_layer("preprocessing").output)
+    images = np.array([0, 127.5, 255]).reshape(1, 1, 3, 1) * np.ones(3)
+    np.testing.assert_allclose(call(scale, images)[0, 0, :, 0], [-1, 0, 1], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_paper_size_network_learns_two_classes(rng):
+    """Bright discs on a noisy ground, from strings to `compile` as a user gives them."""
+    rows, columns = np.indices((16, 16))
+    centres = rng.uniform(4, 12, (2, 64, 1, 1))
+    labels = ((rows - centres[0]) ** 2 + (columns - centres[1]) ** 2 < 12).astype("int32")
+    images = rng.normal(90, 30, (64, 16, 16, 3)) + 80 * labels[..., None]
+    model = UNet(num_classes=2)
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+    model.fit(images[:48], labels[:48], batch_size=8, epochs=6, verbose=0)
+    _, accuracy = model.evaluate(images[48:], labels[48:], verbose=0)
+    assert accuracy > 0.95
+    assert labels.mean() < 0.3  # saying "ground" everywhere would not do
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_classes": 0}, "num_classes=0"),
+        ({"padding": "full"}, "padding='full'"),
+        ({"input_shape": (32, 32)}, "input_shape="),
+        ({"encoder": "vgg19"}, "Did you mean 'vgg16'"),
+        ({"filters": 64}, "filters=64"),
+        ({"filters": (64, 0)}, "filters=0"),
+        ({"filters": (64, 128), "encoder": "vgg16"}, "5 numbers"),
+        ({"weights": "imagenet"}, "conv3_3"),
+    ],
+)
+def test_wrong_arguments_are_explained(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        UNet(**arguments)

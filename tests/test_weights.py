@@ -1,0 +1,211 @@
+import json
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from conftest import call, randomize
+
+import keras_fcn
+from keras_fcn import FCN8s, FCN32s, UNet, dense_to_conv, from_pretrained, load_vgg16, pretrained
+from keras_fcn import weights as weights_module
+from keras_fcn.weights import save_half_precision, sha256
+
+CARD_KEYS = {"name", "factory", "arguments", "classes", "palette", "metric", "file", "sha256"}
+SMALL = {"filters": (4, 6, 8), "num_classes": 3}
+
+
+@pytest.fixture(scope="module")
+def vgg16_file(tmp_path_factory):
+    """A random VGG16 in the file format in which Keras publishes the ImageNet one."""
+    from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+
+    keras.utils.set_random_seed(0)
+    path = tmp_path_factory.mktemp("vgg16") / "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
+    model = keras.applications.VGG16(weights=None)
+    for layer in model.layers:  # biases too, that they may be told apart
+        if layer.weights:
+            layer.bias.assign(np.random.default_rng(1).normal(0, 0.1, layer.bias.shape))
+    with h5py.File(path, "w") as file:
+        save_weights_to_hdf5_group(file, model)
+    yield path
+    path.unlink()
+
+
+@pytest.fixture(scope="module")
+def vgg16(vgg16_file):
+    return keras.applications.VGG16(weights=str(vgg16_file))
+
+
+def features(model, name, images):
+    return call(keras.Model(model.input, model.get_layer(name).output), images)
+
+
+@pytest.mark.slow
+def test_fc7_is_the_dense_fc2(vgg16, rng):
+    """At the centre of a 224x224 image fc6 sees what the dense layer sees."""
+    model = load_vgg16(FCN32s(num_classes=2, include_preprocessing=False), vgg16)
+    images = rng.uniform(-120, 130, (1, 224, 224, 3)).astype("float32")
+    dense = features(vgg16, "fc2", images)
+    fc7 = features(model, "fc7", images)
+    assert fc7.shape == (1, 7, 7, 4096)
+    np.testing.assert_allclose(fc7[:, 3, 3], dense, atol=1e-5 * abs(dense).max())
+
+
+@pytest.mark.slow
+def test_imagenet_goes_through_keras_applications(vgg16_file, vgg16, rng, monkeypatch):
+    requested = []
+    monkeypatch.setattr(
+        "keras.src.applications.vgg16.file_utils.get_file",
+        lambda name, *args, **kwargs: requested.append((name, kwargs)) or str(vgg16_file),
+    )
+    model = FCN8s(weights="imagenet", fc_filters=64)
+    name, options = requested[0]
+    assert name == vgg16_file.name
+    assert "file_hash" in options
+    units = np.arange(64) * 64
+    kernel, bias = vgg16.get_layer("fc1").get_weights()
+    np.testing.assert_array_equal(
+        model.get_layer("fc6").get_weights()[0], dense_to_conv(kernel, 7)[..., units]
+    )
+    np.testing.assert_array_equal(model.get_layer("fc6").get_weights()[1], bias[units])
+    kernel = vgg16.get_layer("fc2").get_weights()[0]
+    np.testing.assert_array_equal(
+        model.get_layer("fc7").get_weights()[0][0, 0], kernel[np.ix_(units, units)]
+    )
+
+
+@pytest.mark.slow
+def test_unet_encoder_is_vgg16(vgg16, rng):
+    model = UNet(num_classes=3, encoder="vgg16", include_preprocessing=False)
+    load_vgg16(model, vgg16)
+    images = rng.uniform(-120, 130, (1, 48, 32, 3)).astype("float32")
+    top = keras.applications.VGG16(include_top=False, weights=None)
+    top.set_weights(vgg16.get_weights()[: len(top.weights)])
+    for ours, theirs in (("conv1_2", "block1_conv2"), ("conv5_3", "block5_conv3")):
+        expected = features(top, theirs, images)
+        np.testing.assert_allclose(
+            features(model, ours, images), expected, atol=1e-5 * abs(expected).max()
+        )
+    assert load_vgg16(model, top) is model  # without its top, too
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 2, 4, 6])
+@pytest.mark.parametrize("include_preprocessing", [True, False])
+def test_gray_image_gives_what_its_rgb_copy_gives(vgg16, rng, channels, include_preprocessing):
+    options = {"include_preprocessing": include_preprocessing, "encoder": "vgg16"}
+    rgb = load_vgg16(UNet(**options), vgg16)
+    other = load_vgg16(UNet(input_shape=(None, None, channels), **options), vgg16)
+    gray = rng.uniform(0, 255, (1, 17, 20, 1)).astype("float32")
+    expected = features(rgb, "conv5_3", gray.repeat(3, axis=-1))
+    result = features(other, "conv5_3", gray.repeat(channels, axis=-1))
+    np.testing.assert_allclose(result, expected, atol=1e-5 * abs(expected).max())
+
+
+@pytest.mark.slow
+def test_transplant_that_does_not_fit_leaves_the_model_as_it_was(vgg16):
+    with pytest.raises(ValueError, match=r"without the layers \['conv3_3'"):
+        load_vgg16(UNet(), vgg16)
+    model = FCN8s(fc_filters=8)
+    before = model.get_weights()
+    without_top = keras.applications.VGG16(weights=None, include_top=False)
+    with pytest.raises(ValueError, match=r"include_top=True.*\['fc1', 'fc2'\]"):
+        load_vgg16(model, without_top)
+    small = keras.applications.VGG16(weights=None, input_shape=(32, 32, 3))
+    with pytest.raises(ValueError, match="height=7"):
+        load_vgg16(model, small)
+    with pytest.raises(ValueError, match="at most 4096"):
+        load_vgg16(FCN32s(num_classes=2, fc_filters=5000), vgg16)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_half_precision_file_loads_in_plain_keras_and_by_path(rng, tmp_path):
+    model = UNet(batch_norm=True, **SMALL)
+    randomize(model, rng)
+    path = tmp_path / "model.weights.h5"
+    save_half_precision(model, path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    plain = keras.models.clone_model(model)
+    plain.load_weights(path)
+    ours = UNet(batch_norm=True, weights=path, **SMALL)
+    weights = zip(model.get_weights(), plain.get_weights(), ours.get_weights(), strict=True)
+    for expected, *loaded in weights:
+        np.testing.assert_array_equal(loaded, [expected.astype("float16")] * 2)
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+def test_compiled_and_trained_models_files_load(rng, tmp_path, suffix):
+    model = UNet(**SMALL)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(rng.random((1, 8, 8, 3)), np.zeros((1, 8, 8)), verbose=0)
+    path = tmp_path / f"model{suffix}"
+    model.save(path) if suffix == ".keras" else model.save_weights(path)
+    loaded = UNet(weights=str(path), **SMALL)
+    np.testing.assert_array_equal(loaded.get_weights()[-2], model.get_weights()[-2])
+
+
+def test_wrong_weights_are_explained(rng, tmp_path):
+    path = tmp_path / "model.weights.h5"
+    UNet(**SMALL).save_weights(path)
+    with pytest.raises(ValueError, match="2 of its 26 arrays are not in the model"):
+        UNet(filters=(4, 6, 8), num_classes=4, weights=path)
+    with pytest.raises(ValueError, match="same arguments"):
+        UNet(filters=(4, 6, 8, 8), num_classes=3, weights=path)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        UNet(weights=tmp_path / "missing.weights.h5", **SMALL)
+    path.write_bytes(b"not an HDF5 file")
+    with pytest.raises(ValueError, match="can't be read"):
+        UNet(weights=path, **SMALL)
+    with pytest.raises(ValueError, match="Did you mean 'imagenet'"):
+        UNet(weights="imagnet", **SMALL)
+    with pytest.raises(ValueError, match="Did you mean 'unet_camvid'"):
+        from_pretrained("unet_canvid")
+
+
+@pytest.mark.parametrize("name", pretrained())
+def test_shipped_weights_are_what_their_card_says(name):
+    card = pretrained()[name]
+    assert set(card) >= CARD_KEYS
+    path = weights_module._directory() / card["file"]
+    assert sha256(path) == card["sha256"]
+    assert path.stat().st_size == card["bytes"]
+    model = from_pretrained(name)
+    assert model.output_shape[-1] == len(card["classes"]) == len(card["palette"])
+    with h5py.File(path) as file:
+        assert file["layers/conv2d/vars/0"].dtype == "float16"
+
+
+def test_card_guards_the_arguments():
+    with pytest.raises(ValueError, match=r"belong to num_classes=11. Received: num_classes=2"):
+        UNet(weights="unet_camvid", filters=(16, 32, 64, 128, 256, 384), batch_norm=True)
+    with pytest.raises(ValueError, match=r"belong to factory='UNet'. Received: factory='FCN8s'"):
+        FCN8s(weights="unet_camvid", fc_filters=8)
+    arguments = pretrained()["unet_camvid"]["arguments"]
+    model = UNet(**{**arguments, "input_shape": (64, 96, 3)}, weights="unet_camvid")
+    assert model.output_shape == (None, 64, 96, 11)
+
+
+def test_other_number_of_classes_keeps_all_but_the_score_layer():
+    with pytest.warns(UserWarning, match="start fresh.*: score$"):
+        model = from_pretrained("unet_camvid", num_classes=4)
+    source = from_pretrained("unet_camvid")
+    assert model.output_shape[-1] == 4
+    for layer in model.layers:
+        if layer.name != "score":
+            for ours, theirs in zip(
+                layer.get_weights(), source.get_layer(layer.name).get_weights(), strict=True
+            ):
+                np.testing.assert_array_equal(ours, theirs)
+
+
+def test_damaged_or_missing_pretrained_file_is_refused(tmp_path, monkeypatch):
+    card = pretrained()["unet_camvid"]
+    (tmp_path / "unet_camvid.json").write_text(json.dumps(card))
+    monkeypatch.setattr(weights_module, "_directory", lambda: tmp_path)
+    with pytest.raises(FileNotFoundError, match="Reinstall"):
+        keras_fcn.from_pretrained("unet_camvid")
+    (tmp_path / card["file"]).write_bytes(b"damaged")
+    with pytest.raises(ValueError, match="sha256"):
+        keras_fcn.from_pretrained("unet_camvid")
