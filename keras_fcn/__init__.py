@@ -1,7 +1,7 @@
 """FCN and U-Net for Keras, for images of any size."""
 
 from keras_fcn.caffe import load_caffemodel
-from keras_fcn.convolutionize import dense_to_conv
+from keras_fcn.convolutionize import compare, dense_to_conv, fully_convolutional
 from keras_fcn.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
 from keras_fcn.inference import predict_image
 from keras_fcn.unet import UNet
@@ -15,8 +15,10 @@ __all__ = [
     "FCN16s",
     "FCN32s",
     "UNet",
+    "compare",
     "dense_to_conv",
     "from_pretrained",
+    "fully_convolutional",
     "load_caffemodel",
     "load_vgg16",
     "predict_image",

@@ -1,0 +1,303 @@
+import keras
+import numpy as np
+import pytest
+from conftest import call, randomize
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+from keras_fcn import compare, dense_to_conv, fully_convolutional
+
+
+def outputs_of(model, images):
+    result = model(np.asarray(images, "float32"), training=False)
+    return [keras.ops.convert_to_numpy(output) for output in keras.tree.flatten(result)]
+
+
+def check_every_window(classifier, rng, rows=2, columns=3):
+    """The converted model's outputs are the classifier's on each window of a larger image."""
+    model = fully_convolutional(classifier)
+    assert model.count_params() == classifier.count_params()
+    strides = model.stride if isinstance(model.stride, list) else [model.stride]
+    (height, width), step = model.window, strides[0]
+    size = (height + (rows - 1) * step[0] + 1, width + (columns - 1) * step[1] + step[1] - 1)
+    image = rng.normal(size=(1, *size, classifier.input_shape[-1]))
+    for number, (result, stride) in enumerate(zip(outputs_of(model, image), strides, strict=True)):
+        tops = range(0, size[0] - height + 1, stride[0])
+        lefts = range(0, size[1] - width + 1, stride[1])
+        windows = [image[0, y : y + height, x : x + width] for y in tops for x in lefts]
+        expected = outputs_of(classifier, np.stack(windows))[number]
+        expected = expected.reshape(len(tops), len(lefts), -1)
+        # windows of which only pixels are missing that the classifier drops may come last
+        result = result[0, : len(tops), : len(lefts)]
+        np.testing.assert_allclose(result, expected, atol=1e-5 * abs(expected).max())
+    return model
+
+
+def lenet5():
+    return keras.Sequential(
+        [
+            keras.Input((32, 32, 1), name="digits"),
+            layers.Conv2D(6, 5, activation="tanh", name="C1"),
+            layers.AveragePooling2D(2, name="S2"),
+            layers.Conv2D(16, 5, activation="tanh", name="C3"),
+            layers.AveragePooling2D(2, name="S4"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(120, activation="tanh", name="C5"),
+            layers.Dense(84, activation="tanh", name="F6"),
+            layers.Dense(10, activation="softmax", name="output"),
+        ],
+        name="lenet5",
+    )
+
+
+def alexnet():
+    """AlexNet's strides, kernels and overlapping pooling, unpadded, with few filters."""
+    return keras.Sequential(
+        [
+            keras.Input((163, 163, 3)),
+            layers.Conv2D(8, 11, strides=4, activation="relu"),
+            layers.MaxPooling2D(3, strides=2),
+            layers.Conv2D(12, 5, activation="relu"),
+            layers.MaxPooling2D(3, strides=2),
+            layers.Conv2D(12, 3, activation="relu"),
+            layers.MaxPooling2D(3, strides=2),
+            layers.Flatten(),
+            layers.Dropout(0.5),
+            layers.Dense(32, use_bias=False),
+            layers.BatchNormalization(axis=1),
+            layers.ReLU(),
+            layers.Dense(5),
+            layers.Softmax(),
+        ]
+    )
+
+
+def two_outputs():
+    """Branches, joined flattened maps, a pooled head beside a dense one, a shared layer."""
+    images = keras.Input((20, 26, 3))
+    x = layers.Conv2D(4, 3, name="shared_by_both")(images)
+    a, b = layers.MaxPooling2D(2)(x), layers.AveragePooling2D(2)(x)
+    shared = layers.Conv2D(4, 3, activation="relu")
+    a, b = shared(a), shared(b)
+    joined = layers.Concatenate()([layers.Flatten()(a), layers.Flatten()(b)])
+    pooled = layers.Concatenate(axis=1)(
+        [layers.GlobalMaxPooling2D()(a), layers.GlobalAveragePooling2D(keepdims=False)(b)]
+    )
+    first = layers.Dense(5, activation="softmax")(layers.Dense(8)(joined))
+    second = layers.Add()([layers.Dense(3)(pooled), layers.Dense(3)(joined)])
+    return keras.Model(images, [first, second])
+
+
+def nested():
+    """A Sequential trunk and head in a functional model, with arithmetic between."""
+    trunk = keras.Sequential(
+        [keras.Input((14, 14, 2)), layers.Conv2D(3, 3), layers.MaxPooling2D(2)], name="trunk"
+    )
+    head = keras.Sequential([keras.Input((108,)), layers.Dense(6), layers.Dense(4)], name="head")
+    images = keras.Input((14, 14, 2))
+    return keras.Model(images, head(layers.Flatten()(trunk(images * 2.0 - 1.0))))
+
+
+def twins():
+    """A small MobileNet-like head: pooling that keeps its axes, 1x1 convolution, `Reshape`."""
+    images = keras.Input((12, 15, 2))
+    x = layers.SeparableConv2D(6, 3, strides=2)(images)
+    x = layers.LeakyReLU()(layers.BatchNormalization()(x))
+    x = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    x = layers.Reshape((4,))(layers.Conv2D(4, 1)(layers.Dropout(0.1)(x)))
+    return keras.Model(images, layers.Activation("softmax")(x))
+
+
+@pytest.mark.parametrize("build", [lenet5, alexnet, two_outputs, nested, twins])
+def test_every_window_is_the_classifiers(build, rng):
+    classifier = build()
+    randomize(classifier, rng, scale=0.3)
+    check_every_window(classifier, rng)
+
+
+def test_result_is_an_ordinary_model_of_the_same_layers(rng, tmp_path):
+    classifier = lenet5()
+    model = fully_convolutional(classifier)
+    assert model.name == "lenet5"
+    assert (model.window, model.stride) == ((32, 32), (4, 4))
+    assert [layer.name for layer in model.layers] == [
+        "digits", *(layer.name for layer in classifier.layers),
+    ]  # fmt: skip
+    assert model.get_layer("C5").kernel.shape == (5, 5, 16, 120)
+    assert model.get_layer("F6").kernel.shape == (1, 1, 120, 84)
+    images = rng.normal(size=(2, 40, 37, 1)).astype("float32")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(call(loaded, images), call(model, images))
+    before = classifier.get_weights()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.fit(images, np.zeros((2, 3, 2)), verbose=0)
+    for old, new in zip(before, classifier.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)  # the classifier's weights are its own
+
+
+def test_settings_of_dense_layers_go_over():
+    dense = layers.Dense(3, kernel_regularizer="l2", bias_constraint="non_neg", trainable=False)
+    model = fully_convolutional(keras.Sequential([keras.Input((4, 4, 1)), layers.Flatten(), dense]))
+    conv = model.get_layer(dense.name)
+    assert conv.kernel_regularizer.get_config() == dense.kernel_regularizer.get_config()
+    assert isinstance(conv.bias_constraint, keras.constraints.NonNeg)
+    assert not conv.trainable
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["VGG16", "VGG19", "MobileNet", "Xception", "ResNet50",
+                                  "EfficientNetV2B0"])  # fmt: skip
+def test_keras_applications_agree_at_their_size_and_slide(name, rng):
+    size = 71 if name == "Xception" else 64
+    classifier = getattr(keras.applications, name)(
+        weights=None, input_shape=(size, size, 3), classes=12
+    )
+    model = fully_convolutional(classifier)
+    assert model.stride == (32, 32)
+    image = rng.uniform(0, 255, (1, size, size, 3))
+    expected = call(classifier, image)
+    np.testing.assert_allclose(call(model, image)[0, 0], expected, atol=1e-5 * abs(expected).max())
+    assert call(model, rng.random((1, size + 32, size + 64, 3))).shape == (1, 2, 3, 12)
+
+
+STAGES = {
+    "conv": lambda x, kernel, stride: layers.Conv2D(kernel + 1, kernel, strides=stride)(x),
+    "depthwise": lambda x, kernel, _: layers.DepthwiseConv2D(kernel, activation="relu")(x),
+    "pool": lambda x, kernel, stride: layers.MaxPooling2D(kernel, strides=stride)(x),
+    "norm": lambda x, *_: layers.ReLU()(layers.BatchNormalization()(x)),
+    "residual": lambda x, *_: x + layers.Conv2D(x.shape[-1], 1, activation="tanh")(x),
+}
+HEADS = {
+    "flatten": lambda x: layers.Dropout(0.2)(layers.Flatten()(x)),
+    "average": lambda x: layers.GlobalAveragePooling2D()(x),
+    "max": lambda x: layers.GlobalMaxPooling2D(keepdims=True)(x),
+    "both": lambda x: layers.Concatenate()(
+        [layers.Dense(3)(layers.Flatten()(x)), layers.GlobalAveragePooling2D()(x)]
+    ),
+}
+
+
+@settings(max_examples=20, deadline=None, derandomize=True)
+@given(
+    shape=st.tuples(st.integers(12, 20), st.integers(12, 20), st.integers(1, 3)),
+    stages=st.lists(
+        st.tuples(st.sampled_from(sorted(STAGES)), st.integers(1, 3), st.integers(1, 2)),
+        min_size=1,
+        max_size=3,
+    ),
+    head=st.sampled_from(sorted(HEADS)),
+    units=st.lists(st.integers(1, 4), min_size=1, max_size=2),
+)
+def test_random_architectures_slide(shape, stages, head, units):
+    images = x = keras.Input(shape)
+    for stage, kernel, stride in stages:
+        x = STAGES[stage](x, kernel, stride)
+    x = HEADS[head](x)
+    for count in units:
+        x = layers.Dense(count, activation="tanh")(x)
+    classifier = keras.Model(images, x)
+    rng = np.random.default_rng(0)
+    randomize(classifier, rng, scale=0.5)
+    check_every_window(classifier, rng)
+
+
+def image_model(*stack, shape=(8, 8, 3)):
+    return keras.Sequential([keras.Input(shape), *stack])
+
+
+@pytest.mark.parametrize(
+    ("build", "layer", "reason"),
+    [
+        (lambda: image_model(layers.Reshape((8, 24)), layers.LSTM(4, name="lstm")), "lstm", "LSTM"),
+        (
+            lambda: image_model(layers.Reshape((4, 16, 3), name="mix"), layers.Conv2D(1, 3)),
+            "mix",
+            "mixes positions",
+        ),
+        (
+            lambda: image_model(layers.Lambda(
+                lambda x: keras.ops.reshape(x, (-1, 4, 4, 12)), name="fixed",
+                output_shape=(4, 4, 12))),
+            "fixed",
+            "every pixel alike",
+        ),
+        (
+            lambda: image_model(layers.Permute((2, 1, 3), name="transpose"), layers.Flatten(),
+                                layers.Dense(2)),
+            "transpose",
+            "every pixel alike",
+        ),
+        (
+            lambda: image_model(layers.Flatten(), layers.BatchNormalization(name="norm"),
+                                layers.Dense(2)),
+            "norm",
+            "every pixel alike",
+        ),
+        (
+            lambda: image_model(layers.LayerNormalization(axis=[1, 2, 3], name="norm")),
+            "norm",
+            "every pixel alike",
+        ),
+        (lambda: image_model(layers.Resizing(4, 4, name="resize")), "resize", "every pixel alike"),
+        (lambda: image_model(layers.Flatten(name="flat")), "flat", "ends in a flattened"),
+        (
+            lambda: image_model(layers.Flatten(data_format="channels_first", name="flat")),
+            "flat",
+            "channels first",
+        ),
+    ],
+)  # fmt: skip
+def test_what_can_not_slide_is_named(build, layer, reason):
+    with pytest.raises(ValueError, match=f"'{layer}'.*{reason}"):
+        fully_convolutional(build())
+
+
+def test_attention_over_positions_is_named():
+    images = keras.Input((8, 8, 3))
+    x = layers.Reshape((64, 3))(images)
+    x = layers.MultiHeadAttention(1, 2, name="attention")(x, x)
+    with pytest.raises(ValueError, match=r"'attention'.*relates positions"):
+        fully_convolutional(keras.Model(images, layers.Dense(2)(layers.Flatten()(x))))
+
+
+@pytest.mark.parametrize("model", [keras.Sequential([layers.Dense(2)]), "vgg16"])
+def test_models_without_a_graph_are_refused(model):
+    with pytest.raises(ValueError, match="built Sequential or functional"):
+        fully_convolutional(model)
+
+
+def test_inputs_that_are_no_images_of_fixed_size_are_refused():
+    with pytest.raises(ValueError, match="fixed size"):
+        fully_convolutional(keras.Sequential([keras.Input((7,)), layers.Dense(2)]))
+    with pytest.raises(ValueError, match="fixed size"):
+        fully_convolutional(keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(2, 1)]))
+
+
+def test_lambda_that_treats_pixels_alike_goes_over(rng):
+    classifier = image_model(
+        layers.Lambda(lambda x: x / 255 - 0.5), layers.Flatten(), layers.Dense(2)
+    )
+    check_every_window(classifier, rng)
+
+
+def test_dense_to_conv_is_the_dense_layer(rng):
+    maps = rng.normal(size=(5, 3, 4, 2))
+    kernel = rng.normal(size=(24, 6))
+    conv = dense_to_conv(kernel, (3, 4))
+    assert conv.shape == (3, 4, 2, 6)
+    np.testing.assert_allclose(np.einsum("nhwc,hwcu->nu", maps, conv), maps.reshape(5, -1) @ kernel)
+    with pytest.raises(ValueError, match=r"height=5 and width=5. Received: kernel.shape=\(24, 6\)"):
+        dense_to_conv(kernel, 5)
+
+
+def test_comparison_tells_shapes_parameters_and_difference():
+    comparison = compare(lenet5())
+    rows = {row.name: row for row in comparison.rows}
+    assert rows["C5"].dense_kernel == (400, 120)
+    assert rows["C5"].conv_kernel == (5, 5, 16, 120)
+    assert rows["C1"].dense_kernel is None
+    assert sum(row.parameters for row in comparison.rows) == comparison.parameters == 61_706
+    assert comparison.largest_difference < 1e-5 * comparison.largest_output
+    assert "dense layers: 59,134 of 61,706 parameters, 95.8%" in str(comparison)
