@@ -1,5 +1,6 @@
 """FCN and U-Net for Keras, for images of any size."""
 
+from keras_fcn import losses, metrics
 from keras_fcn.caffe import load_caffemodel
 from keras_fcn.convolutionize import compare, dense_to_conv, fully_convolutional
 from keras_fcn.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
@@ -21,6 +22,8 @@ __all__ = [
     "fully_convolutional",
     "load_caffemodel",
     "load_vgg16",
+    "losses",
+    "metrics",
     "predict_image",
     "pretrained",
 ]
