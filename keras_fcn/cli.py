@@ -38,6 +38,9 @@ def _parser():
         help="a name that `keras-fcn models` lists, or a model saved as a .keras file",
     )
     predict.add_argument("--output", type=Path, default=Path("predictions"), metavar="DIR")
+    predict.add_argument(
+        "--tile-size", type=int, metavar="N", help="predict large images in tiles of N pixels"
+    )
     predict.set_defaults(run=_predict)
 
     models = commands.add_parser("models", help="list the pretrained weights")
@@ -57,7 +60,7 @@ def _predict(options):
     written = []
     for path in track(options.images, "Predicting", transient=True):
         image = _read_image(path, model.input_shape[-1])
-        label_map = predict_image(model, image).argmax(-1)
+        label_map = predict_image(model, image, options.tile_size).argmax(-1)
         label_file = options.output / f"{path.stem}.png"
         overlay_file = options.output / f"{path.stem}_overlay.png"
         write_label_map(label_file, label_map, palette)

@@ -7,10 +7,13 @@ import numpy as np
 
 from keras_fcn.layers import SizeCheck
 
+# Tiles begin at multiples of the coarsest stride of our networks, so that pooling cells agree.
+TILE_STEP = 32
+
 _compiled = weakref.WeakKeyDictionary()
 
 
-def predict_image(model, image):
+def predict_image(model, image, tile_size=None):
     """Predict the class probabilities of every pixel of one image.
 
     The model is compiled once for images of any size, so the first call costs
@@ -23,13 +26,19 @@ def predict_image(model, image):
         image: array `(height, width, channels)`, or `(height, width)` for one
             channel; for a model with `include_preprocessing=True` pixels in
             [0, 255], RGB, uint8 or float.
+        tile_size: height and width of the tiles in which to predict an image
+            too large for memory, a multiple of 32 from 128 up. Tiles overlap
+            and a quarter on each inner side is thrown away, so the result
+            differs from the whole image's only by what pixels farther than
+            that contribute. By default the whole image at once.
 
     Returns:
         float32 array `(height, width, num_classes)`: probabilities, or scores
         for a model with `classifier_activation=None`.
 
     Raises:
-        ValueError: when the image has other channels than the model takes.
+        ValueError: when the image has other channels than the model takes, or
+            for another `tile_size`.
 
     Example:
 
@@ -40,9 +49,42 @@ def predict_image(model, image):
     (31, 57, 2)
     """
     image = _check_image(image, model.input_shape[-1])
+    if tile_size is None:
+        return _predict_whole(model, image)
+    _check_tile_size(tile_size)
+    scores = np.empty((*image.shape[:2], model.output_shape[-1]), "float32")
+    for top, bottom, rows in _tiles(image.shape[0], tile_size):
+        for left, right, columns in _tiles(image.shape[1], tile_size):
+            tile = _predict_whole(model, image[top:bottom, left:right])
+            scores[rows, columns] = tile[
+                rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
+            ]
+    return scores
+
+
+def _predict_whole(model, image):
     height, width = image.shape[:2]
     images = _mirror_borders(model, image)[None]
     return np.asarray(_compile(model)(images))[0, :height, :width]
+
+
+def _check_tile_size(tile_size):
+    if tile_size < 4 * TILE_STEP or tile_size % TILE_STEP:
+        raise ValueError(
+            f"`tile_size` should be a multiple of {TILE_STEP} from {4 * TILE_STEP} up. "
+            f"Received: tile_size={tile_size}. 512 is a good start; larger is faster."
+        )
+
+
+def _tiles(size, tile_size):
+    """Yield where each tile of a side begins and ends, and the slice to keep of it."""
+    margin = tile_size // 4 // TILE_STEP * TILE_STEP
+    start = stop = 0
+    while stop < size:
+        stop = min(start + tile_size, size)
+        keep = slice(start + margin if start else 0, stop - margin if stop < size else size)
+        yield start, stop, keep
+        start += tile_size - 2 * margin
 
 
 def _check_image(image, channels):

@@ -67,3 +67,20 @@ def test_compiled_functions_die_with_their_model(rng):
     del model
     gc.collect()
     assert reference() is None
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("shape", [(40, 128), (129, 300), (257, 511)])
+def test_tiles_give_what_the_whole_image_gives(rng, shape, padding):
+    model = UNet(padding=padding, **SMALL)  # sees 22 pixels far; tiles of 128 overlap by 32
+    randomize(model, rng)
+    image = rng.integers(0, 256, (*shape, 3)).astype("uint8")
+    np.testing.assert_allclose(
+        predict_image(model, image, tile_size=128), predict_image(model, image), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("tile_size", [0, 96, 200])
+def test_wrong_tile_size_is_explained(tile_size):
+    with pytest.raises(ValueError, match=f"multiple of 32.*tile_size={tile_size}"):
+        predict_image(UNet(**SMALL), np.zeros((8, 8, 3)), tile_size=tile_size)
