@@ -159,9 +159,10 @@ def write_card(output, arguments, iou, seconds):
         "input": "RGB pixels in [0, 255], any size",
         "classes": CLASSES,
         "palette": PALETTE,
+        "ignore_label": VOID,
         "dataset": "CamVid road scenes, 480x360: 367 training and 101 validation images "
         "(Brostow, Fauqueur and Cipolla, 2009; split of SegNet), 11 classes and void",
-        "data_licence": "CamVid is published for research; no licence text comes with it.",
+        "data_licence": "no licence text comes with the data; published for research",
         "metric": {
             "split": "val",
             "mean_iou": round(float(iou.mean()), 4),

@@ -92,7 +92,7 @@ def FCN16s(
     Example:
 
     >>> model = FCN16s(num_classes=5, fc_filters=64)
-    >>> model.get_layer("score_pool4").kernel.shape[2:]
+    >>> tuple(model.get_layer("score_pool4").kernel.shape[2:])
     (512, 5)
     """
     return _fcn("FCN16s", 16, locals())
@@ -117,7 +117,7 @@ def FCN8s(
     Example:
 
     >>> model = FCN8s(num_classes=5, fc_filters=64)
-    >>> model.get_layer("score_pool3").kernel.shape[2:]
+    >>> tuple(model.get_layer("score_pool3").kernel.shape[2:])
     (256, 5)
     """
     return _fcn("FCN8s", 8, locals())

@@ -179,7 +179,7 @@ HEADS = {
 }
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=12, deadline=None, derandomize=True)
 @given(
     shape=st.tuples(st.integers(12, 20), st.integers(12, 20), st.integers(1, 3)),
     stages=st.lists(
