@@ -301,3 +301,38 @@ def test_comparison_tells_shapes_parameters_and_difference():
     assert sum(row.parameters for row in comparison.rows) == comparison.parameters == 61_706
     assert comparison.largest_difference < 1e-5 * comparison.largest_output
     assert "dense layers: 59,134 of 61,706 parameters, 95.8%" in str(comparison)
+
+
+def test_two_images_and_a_trunk_shared_by_them(rng):
+    trunk = keras.Sequential([keras.Input((10, 12, 2)), layers.Conv2D(3, 3), layers.MaxPooling2D()])
+    first, second = keras.Input((10, 12, 2), name="first"), keras.Input((10, 12, 2), name="second")
+    flat = [layers.Flatten()(trunk(images)) for images in (first, second)]
+    x = layers.Dense(6, activation="relu")(layers.Concatenate()(flat))
+    classifier = keras.Model([first, second], layers.Dense(4)(x))
+    model = fully_convolutional(classifier)
+    assert [tensor.name for tensor in model.inputs] == ["first", "second"]
+    assert model.count_params() == classifier.count_params()  # the trunk is there once
+    images = rng.normal(size=(2, 1, 14, 16, 2)).astype("float32")
+    result = keras.ops.convert_to_numpy(model(list(images)))
+    assert result.shape == (1, 3, 3, 4)
+    for i, j in np.ndindex(3, 3):
+        windows = images[:, :, 2 * i : 2 * i + 10, 2 * j : 2 * j + 12]
+        expected = keras.ops.convert_to_numpy(classifier(list(windows)))
+        np.testing.assert_allclose(result[:, i, j], expected, atol=1e-5 * abs(expected).max())
+    comparison = compare(classifier)
+    assert comparison.largest_difference < 1e-5 * comparison.largest_output
+
+
+def test_squeeze_and_excitation_stays_global_and_its_head_slides(rng):
+    images = keras.Input((12, 12, 3))
+    x = layers.Conv2D(4, 3, activation="relu")(images)
+    gate = layers.GlobalAveragePooling2D(name="squeeze")(x)
+    gate = layers.Dense(4, activation="sigmoid")(layers.Dense(2, activation="relu")(gate))
+    x = layers.Multiply()([x, layers.Reshape((1, 1, 4))(gate)])
+    classifier = keras.Model(images, layers.Dense(5)(layers.GlobalAveragePooling2D(name="head")(x)))
+    model = fully_convolutional(classifier)
+    assert isinstance(model.get_layer("squeeze"), layers.GlobalAveragePooling2D)
+    assert model.get_layer("head").pool_size == (10, 10)
+    image = rng.normal(size=(2, 12, 12, 3))
+    np.testing.assert_allclose(call(model, image)[:, 0, 0], call(classifier, image), atol=1e-5)
+    assert call(model, rng.normal(size=(1, 14, 17, 3))).shape == (1, 3, 6, 5)
