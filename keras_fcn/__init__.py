@@ -1,6 +1,6 @@
 """FCN and U-Net for Keras, for images of any size."""
 
-from keras_fcn import losses, metrics
+from keras_fcn import datasets, losses, metrics
 from keras_fcn.caffe import load_caffemodel
 from keras_fcn.convolutionize import compare, dense_to_conv, fully_convolutional
 from keras_fcn.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
@@ -17,6 +17,7 @@ __all__ = [
     "FCN32s",
     "UNet",
     "compare",
+    "datasets",
     "dense_to_conv",
     "from_pretrained",
     "fully_convolutional",

@@ -212,7 +212,7 @@ def compare(model):
     images = [
         rng.uniform(0, 255, (1, *tensor.shape[1:])).astype("float32") for tensor in model.inputs
     ]
-    images = images[0] if len(images) == 1 else images
+    images = keras.tree.pack_sequence_as(_functional(model).input, images)
     outputs, new_outputs = (
         np.concatenate([np.ravel(output) for output in keras.tree.flatten(network(images))])
         for network in (model, converted)

@@ -1,0 +1,13 @@
+"""Images and label maps for training and evaluation, from folders and from TFDS.
+
+TensorFlow and TensorFlow Datasets are imported when a function needs them. The
+modules `camvid`, `isbi2012`, `shapes` and `voc` register their builders with TFDS
+when they are imported: `import keras_fcn.datasets.camvid`, then `tfds.load("camvid")`.
+"""
+
+from keras_fcn.datasets.augmentation import Augmentation
+from keras_fcn.datasets.catalogue import SOURCES
+from keras_fcn.datasets.check import check_data, print_report
+from keras_fcn.datasets.loading import load
+
+__all__ = ["SOURCES", "Augmentation", "check_data", "load", "print_report"]

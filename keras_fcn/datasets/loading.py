@@ -1,0 +1,180 @@
+"""`load`: images and label maps as a `tf.data.Dataset`, from a folder or from TFDS."""
+
+from pathlib import Path
+
+from keras_fcn.arguments import check_positive_integer
+
+SHUFFLE_BUFFER = 512  # elements, where the files cannot be shuffled by name
+
+
+def load(
+    source,
+    split,
+    *,
+    batch_size=None,
+    crop_size=None,
+    shuffle=False,
+    augment=None,
+    seed=None,
+    cache=False,
+    deterministic=True,
+    ignore=None,
+    **options,
+):
+    """Load images and label maps.
+
+    Args:
+        source: a name of `SOURCES`, as "camvid" or "shapes/cells", or a folder of
+            images and masks, as "./camvid", or a pair of folders (images, masks). A
+            folder has one of the layouts of `keras_fcn.datasets.folder.LAYOUTS`; all
+            its names, and a sample of its files, are checked as by `check_data`.
+        split: as in TFDS, for example "train" or "train[:90%]". For folders the
+            names of the splits are those of the subfolders, or "all", as in
+            "all[:80%]"; or a file list: names, or the path of a text file with
+            one name a line.
+        batch_size: images in a batch; by default they are not batched. The last
+            batch may be smaller.
+        crop_size: side of the square cut out of each image, at random places with
+            `shuffle=True`, else in the middle; smaller images are padded. By default
+            images stay whole, and those of a batch are padded to its largest height
+            and width. Padding, below and to the right, has pixels 0 and the ignore
+            label.
+        shuffle: whether to give the images in another random order, and crop them at
+            other random places, each time that the dataset is iterated. Sources of
+            TFDS with more than 512 images are shuffled within a window of 512.
+        augment: an `Augmentation`, applied to each image before it is cropped.
+        seed: integer, from which order, crops and augmentation follow; by default
+            they are different in every run.
+        cache: whether to keep the decoded images in memory.
+        deterministic: whether the order must be the same in every run with the same
+            seed; False lets fast elements pass slow ones.
+        ignore: the label of void pixels; by default that of the source, 255 for
+            folders.
+        **options: for folders `colors`, `values`, `white` (see
+            `keras_fcn.datasets.files.read_pair`) and `split_seed` (see
+            `find_pairs`). For names `data_dir`, where TFDS keeps its files, and
+            `manual_dir`, where the files lie that you have downloaded; TFDS reads
+            them once, and keeps to its own copy from then on.
+
+    Returns:
+        `tf.data.Dataset` of images, uint8 `(height, width, channels)`, and label
+        maps, int32 `(height, width)`; with a leading batch dimension if
+        `batch_size` is given.
+
+    Raises:
+        ValueError: when an argument, a split or a file breaks a rule; the message
+            says which, and the remedy.
+        FileNotFoundError: when a folder or file does not exist.
+        ImportError: when a name is given and `tensorflow-datasets` is not installed.
+
+    Example:
+
+    >>> from keras_fcn import datasets
+    >>> dataset = datasets.load(
+    ...     "shapes/cells", "train[:80%]", batch_size=4, crop_size=64, shuffle=True, seed=0,
+    ...     augment=datasets.Augmentation(rotation=180, elastic=10),
+    ... )  # doctest: +SKIP
+    >>> dataset.element_spec  # doctest: +SKIP
+    (TensorSpec(shape=(None, 64, 64, 1), dtype=tf.uint8, name=None),
+     TensorSpec(shape=(None, 64, 64), dtype=tf.int32, name=None))
+    """
+    import tensorflow as tf
+
+    for name, value in (("batch_size", batch_size), ("crop_size", crop_size)):
+        if value is not None:
+            check_positive_integer(name, value)
+    dataset, read, count, own_ignore = _open(source, split, ignore, options)
+    ignore = own_ignore if ignore is None else ignore
+    calls = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": deterministic}
+
+    if shuffle and not cache:
+        dataset = dataset.shuffle(count, seed)
+    dataset = dataset.map(read, **calls)
+    if cache:
+        dataset = dataset.cache()
+        if shuffle:
+            dataset = dataset.shuffle(count, seed)  # of what is in memory already
+    if crop_size or augment:
+        seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
+        random_crop = bool(shuffle)
+
+        @tf.autograph.experimental.do_not_convert
+        def transform(pair, seed):
+            return _transform(*pair, seed, crop_size, random_crop, augment, ignore)
+
+        dataset = tf.data.Dataset.zip(dataset, seeds).map(transform, **calls)
+    if batch_size and crop_size:
+        dataset = dataset.batch(batch_size)
+    elif batch_size:
+        padding = (tf.constant(0, "uint8"), tf.constant(ignore, "int32"))
+        dataset = dataset.padded_batch(batch_size, padding_values=padding)
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _open(source, split, ignore, options):
+    """Return the undecoded dataset, its decoder, how many to shuffle, and the ignore label."""
+    from keras_fcn.datasets import catalogue, folder
+
+    if isinstance(source, str) and source.partition("/")[0] in catalogue.SOURCES:
+        _check_options(source, options, ("data_dir", "manual_dir"))
+        dataset, read, count = catalogue.open_source(source, split, **options)
+        own = catalogue.SOURCES[source.partition("/")[0]].ignore
+        return dataset, read, min(count, SHUFFLE_BUFFER), own
+    if isinstance(source, str) and not Path(source).exists():
+        catalogue.raise_unknown(source)
+    _check_options(source, options, ("colors", "values", "white", "split_seed"))
+    dataset, read, count = folder.open_folder(source, split, ignore=ignore, **options)
+    return dataset, read, count, 255
+
+
+def _check_options(source, options, known):
+    unknown = [name for name in options if name not in known]
+    if unknown:
+        raise TypeError(
+            f"Besides the named arguments, {source!r} takes {', '.join(known)}. Received: "
+            f"{', '.join(unknown)}"
+        )
+
+
+def _transform(image, labels, seed, crop_size, random_crop, augment, ignore):
+    """Crop and augment one image (H, W, C) and its label map (H, W)."""
+    import tensorflow as tf
+
+    crop_seed, augment_seed = tf.unstack(tf.random.split(tf.cast(seed, "int32"), 2))
+    if crop_size is None:
+        return augment(image, labels, augment_seed, ignore)
+    margin = augment.margin(crop_size) if augment else 0
+    crop = _crop_offsets(tf.shape(labels), crop_size, crop_seed if random_crop else None)
+    image = _cut(image, crop, crop_size, margin, 0)
+    labels = _cut(labels[..., None], crop, crop_size, margin, ignore)[..., 0]
+    if augment:
+        image, labels = augment(image, labels, augment_seed, ignore, margin)
+        image = tf.ensure_shape(image, (crop_size, crop_size, None))
+        labels = tf.ensure_shape(labels, (crop_size, crop_size))
+    return image, labels
+
+
+def _crop_offsets(size, crop_size, seed):
+    """Return the top left corner of a crop: random, or without a seed central."""
+    import tensorflow as tf
+
+    room = tf.maximum(size - crop_size, 0)
+    if seed is None:
+        return room // 2
+    places = tf.random.stateless_uniform((2,), seed) * tf.cast(room + 1, "float32")
+    return tf.minimum(tf.cast(places, "int32"), room)
+
+
+def _cut(pixels, corner, crop_size, margin, fill):
+    """Return a crop of (H, W, C) with a margin around, filled where nothing is."""
+    import tensorflow as tf
+
+    size = tf.shape(pixels)[:2]
+    start, stop = corner - margin, corner + crop_size + margin
+    top, left = tf.unstack(tf.maximum(start, 0))
+    bottom, right = tf.unstack(tf.minimum(stop, size))
+    padding = tf.stack([tf.maximum(-start, 0), tf.maximum(stop - size, 0)], 1)  # (2, 2)
+    padding = tf.concat([padding, [[0, 0]]], 0)
+    cut = tf.pad(pixels[top:bottom, left:right], padding, constant_values=fill)
+    side = crop_size + 2 * margin
+    return tf.ensure_shape(cut, (side, side, pixels.shape[-1]))

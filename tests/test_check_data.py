@@ -1,0 +1,251 @@
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_fcn.datasets import check_data, print_report
+
+
+@pytest.fixture
+def folders(tmp_path, rng):
+    """Three images with masks of classes 0 to 2."""
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    images.mkdir()
+    masks.mkdir()
+    for name in "abc":
+        save(images / f"{name}.png", rng.integers(0, 256, (8, 12, 3)))
+        save(masks / f"{name}.png", np.arange(96).reshape(8, 12) % 3)
+    return images, masks
+
+
+def save(path, pixels, **options):
+    Image.fromarray(np.asarray(pixels).astype("uint8")).save(path, **options)
+
+
+def save_palette(path, labels, colors):
+    picture = Image.fromarray(np.asarray(labels).astype("uint8"), mode="P")
+    picture.putpalette(np.asarray(colors, "uint8").tobytes())
+    picture.save(path)
+
+
+def kinds(report):
+    return {finding.kind for finding in report.findings}
+
+
+def snapshot(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_good_data_has_no_findings_and_its_classes_are_counted(folders, tmp_path, capsys):
+    before = snapshot(tmp_path)
+    report = check_data(*folders, num_classes=3)
+    assert report.findings == ()
+    assert (report.pairs, report.masks) == (3, 3)
+    assert report.pixels == {0: 96, 1: 96, 2: 96}
+    assert report.occurrences == {0: 3, 1: 3, 2: 3}
+    assert print_report(report) == 0
+    assert "33.33%" in capsys.readouterr().out
+    assert snapshot(tmp_path) == before
+
+
+def rgb(images, masks):
+    save(masks / "a.png", np.random.default_rng(0).integers(0, 2, (8, 12, 3)) * 255)
+
+
+def gray_as_rgb(images, masks):
+    save(masks / "a.png", np.ones((8, 12, 3)))
+
+
+def binary(images, masks):
+    for name in "abc":
+        save(masks / f"{name}.png", np.eye(8, 12) * 255)
+
+
+def off_range(images, masks):
+    save(masks / "b.png", np.full((8, 12), 7))
+
+
+def void(images, masks):
+    save(masks / "b.png", np.arange(96).reshape(8, 12) % 2 * 255)
+
+
+def size(images, masks):
+    save(masks / "b.png", np.zeros((8, 13)))
+
+
+def image_alone(images, masks):
+    (masks / "c.png").unlink()
+
+
+def mask_alone(images, masks):
+    (images / "c.png").unlink()
+
+
+def duplicate(images, masks):
+    save(images / "a.bmp", np.zeros((8, 12)))
+
+
+def truncated_mask(images, masks):
+    data = (masks / "a.png").read_bytes()
+    (masks / "a.png").write_bytes(data[: len(data) // 2])
+
+
+def truncated_image(images, masks):
+    data = (images / "a.png").read_bytes()
+    (images / "a.png").write_bytes(data[: len(data) // 2])
+
+
+def empty_file(images, masks):
+    (masks / "a.png").write_bytes(b"")
+
+
+def not_an_image(images, masks):
+    (images / "a.png").write_text("<html>404</html>")
+
+
+def jpeg(images, masks):
+    (masks / "a.png").unlink()
+    save(masks / "a.jpg", np.zeros((8, 12)))
+
+
+def jpeg_named_png(images, masks):
+    save(masks / "a.png", np.zeros((8, 12)), format="JPEG")
+
+
+def transparent(images, masks):
+    save(masks / "a.png", np.zeros((8, 12, 4)))
+
+
+def floats(images, masks):
+    (masks / "a.png").unlink()
+    Image.fromarray(np.full((8, 12), 0.5, "float32")).save(masks / "a.tif")
+
+
+def stack(images, masks):
+    (masks / "a.png").unlink()
+    page = Image.new("L", (12, 8))
+    page.save(masks / "a.tif", save_all=True, append_images=[page])
+
+
+def nothing(images, masks):
+    for path in [*images.iterdir(), *masks.iterdir()]:
+        path.unlink()
+
+
+def all_empty(images, masks):
+    for name in "abc":
+        save(masks / f"{name}.png", np.zeros((8, 12)))
+
+
+def palettes(images, masks):
+    save_palette(masks / "a.png", np.eye(8, 12), [[0, 0, 0], [255, 0, 0]])
+    save_palette(masks / "b.png", np.eye(8, 12), [[0, 0, 0], [0, 255, 0]])
+
+
+@pytest.mark.parametrize(
+    ("damage", "kind"),
+    [
+        (rgb, "rgb"),
+        (gray_as_rgb, "gray as rgb"),
+        (binary, "0 and 255"),
+        (off_range, "off range"),
+        (void, "off range"),
+        (size, "size"),
+        (image_alone, "image alone"),
+        (mask_alone, "mask alone"),
+        (duplicate, "duplicate"),
+        (truncated_mask, "unreadable"),
+        (truncated_image, "unreadable"),
+        (empty_file, "unreadable"),
+        (not_an_image, "unreadable"),
+        (jpeg, "lossy"),
+        (jpeg_named_png, "lossy"),
+        (transparent, "alpha"),
+        (floats, "fraction"),
+        (stack, "frames"),
+        (nothing, "no pairs"),
+        (all_empty, "all masks empty"),
+        (palettes, "palettes differ"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_errors_are_found_with_a_fix(folders, damage, kind, capsys):
+    damage(*folders)
+    report = check_data(*folders, num_classes=3)
+    (finding,) = [finding for finding in report.findings if finding.kind == kind]
+    assert finding in report.errors
+    assert finding.fix in str(finding)
+    assert print_report(report) == 1
+    assert "error" in capsys.readouterr().out
+
+
+def half_empty(images, masks):
+    save(masks / "a.png", np.zeros((8, 12)))
+
+
+def half_void(images, masks):
+    save(masks / "a.png", np.full((8, 12), 255))
+
+
+def gray_levels(images, masks):
+    for name in "abc":
+        save(masks / f"{name}.png", np.arange(96).reshape(8, 12) % 3 * 100)
+
+
+def dark(images, masks):
+    (images / "a.png").unlink()
+    Image.fromarray(np.full((8, 12), 4095, "uint16")).save(images / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("damage", "arguments", "kind"),
+    [
+        (half_empty, {}, "empty mask"),
+        (half_void, {"ignore": 255}, "void mask"),
+        (void, {}, "void"),
+        (gray_levels, {}, "gaps"),
+        (dark, {}, "dark"),
+        (half_empty, {"num_classes": 4}, "class absent"),
+    ],
+)
+def test_warnings_do_not_fail(folders, damage, arguments, kind, capsys):
+    damage(*folders)
+    report = check_data(*folders, **arguments)
+    assert kind in kinds(report)
+    assert print_report(report) == 0
+    capsys.readouterr()
+
+
+def test_the_fixes_of_the_messages_mend(folders):
+    images, masks = folders
+    binary(images, masks)
+    assert not check_data(*folders, num_classes=2, values={0: 0, 255: 1}).findings
+    assert not check_data(*folders, num_classes=1, ignore=255).errors
+    rgb(images, masks)
+    report = check_data(*folders, values={0: 0, 255: 1})
+    assert kinds(report) == {"rgb"}
+    black, white = (0, 0, 0), (255, 255, 255)
+    assert kinds(check_data(*folders, colors={black: 0, white: 1})) == {"unknown color"}
+
+
+def test_palette_files_are_noted_and_read_as_indices(folders):
+    masks = folders[1]
+    for name in "abc":
+        save_palette(masks / f"{name}.png", np.eye(8, 12), [[0, 0, 0], [255, 0, 0]])
+    report = check_data(*folders, num_classes=2)
+    assert [finding.level for finding in report.findings] == ["note"]
+    assert report.pixels == {0: 3 * 88, 1: 3 * 8}
+    red_first = check_data(*folders, colors={(255, 0, 0): 0, (0, 0, 0): 1})
+    assert red_first.pixels == {0: 3 * 8, 1: 3 * 88}
+
+
+def test_markup_in_file_names_is_printed_as_it_is(folders, capsys):
+    (folders[0] / "a.png").rename(folders[0] / "[red]a.png")
+    assert print_report(check_data(*folders)) == 1
+    assert "[red]a.png" in re.sub(r"[\s│]", "", capsys.readouterr().out)
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(NotADirectoryError, match="no folder"):
+        check_data(tmp_path / "images", tmp_path)
