@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -10,6 +11,7 @@ from PIL import Image
 from keras_fcn import datasets
 from keras_fcn.datasets import Augmentation, load
 from keras_fcn.datasets.files import read_pair
+from keras_fcn.losses import WeightedCrossentropy, border_weights
 
 
 def save(path, pixels, **options):
@@ -546,3 +548,23 @@ def test_missing_tfds_is_explained(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     with pytest.raises(ImportError, match="pip install tensorflow-datasets"):
         load("camvid", "train")
+
+
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_border_weights_go_with_the_label_maps(tmp_path, batch_size):
+    labels = np.zeros((12, 16), "uint8")
+    labels[2:10, 1:7] = labels[2:10, 9:15] = 1
+    labels[0] = 255
+    for name in ("a", "b"):
+        save(tmp_path / "images" / f"{name}.png", np.zeros((12, 16, 3)))
+        save(tmp_path / "masks" / f"{name}.png", labels)
+    dataset = load(tmp_path, "all", batch_size=batch_size, ignore=255)
+    weighted = datasets.add_border_weights(dataset, sigma=3, class_weights=(1, 2))
+    *_, weights = next(iter(weighted))
+    assert weights.shape == ((2, 12, 16) if batch_size else (12, 16))
+    expected = border_weights(np.where(labels == 255, 0, labels), sigma=3, class_weights=(1, 2))
+    expected[0] = 0
+    np.testing.assert_array_equal(weights[0] if batch_size else weights, expected)
+    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 1)])
+    model.compile("sgd", WeightedCrossentropy(ignore_class=255, from_logits=True))
+    model.fit(weighted if batch_size else weighted.batch(1), verbose=0)

@@ -8,6 +8,6 @@ when they are imported: `import keras_fcn.datasets.camvid`, then `tfds.load("cam
 from keras_fcn.datasets.augmentation import Augmentation
 from keras_fcn.datasets.catalogue import SOURCES
 from keras_fcn.datasets.check import check_data, print_report
-from keras_fcn.datasets.loading import load
+from keras_fcn.datasets.loading import add_border_weights, load
 
-__all__ = ["SOURCES", "Augmentation", "check_data", "load", "print_report"]
+__all__ = ["SOURCES", "Augmentation", "add_border_weights", "check_data", "load", "print_report"]

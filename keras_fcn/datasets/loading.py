@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from keras_fcn.arguments import check_positive_integer
 
 SHUFFLE_BUFFER = 512  # elements, where the files cannot be shuffled by name
@@ -109,6 +111,49 @@ def load(
         padding = (tf.constant(0, "uint8"), tf.constant(ignore, "int32"))
         dataset = dataset.padded_batch(batch_size, padding_values=padding)
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def add_border_weights(dataset, ignore=255, **options):
+    """Add the U-Net paper's border weights to a dataset, as sample weights for `fit`.
+
+    They are computed from the label maps as they come, cropped and augmented, so
+    the borders that count are those that the network sees.
+
+    Args:
+        dataset: `tf.data.Dataset` of images and label maps, as `load` gives it,
+            batched or not.
+        ignore: the label of void pixels, which get the weight 0.
+        **options: `w0`, `sigma` and `class_weights` of
+            `keras_fcn.losses.border_weights`.
+
+    Returns:
+        `tf.data.Dataset` of images, label maps and float32 weights of the shape of
+        the label maps.
+
+    Source: Ronneberger et al., U-Net, 2015, section 3, equation 2.
+
+    Example:
+
+    >>> from keras_fcn import datasets
+    >>> dataset = datasets.load("shapes/cells", "train", batch_size=2)  # doctest: +SKIP
+    >>> model.fit(datasets.add_border_weights(dataset))  # doctest: +SKIP
+    """
+    import tensorflow as tf
+
+    from keras_fcn.losses import border_weights
+
+    def weigh(labels):
+        cells = np.where(labels == ignore, 0, labels)
+        maps = cells.reshape(-1, *cells.shape[-2:])  # (batch or 1, height, width)
+        weights = np.stack([border_weights(cell_map, **options) for cell_map in maps])
+        return np.where(labels == ignore, 0, weights.reshape(labels.shape)).astype("float32")
+
+    def add(image, labels):
+        weights = tf.numpy_function(weigh, (labels,), tf.float32, stateful=False)
+        return image, labels, tf.ensure_shape(weights, labels.shape)
+
+    calls = {"num_parallel_calls": tf.data.AUTOTUNE}
+    return dataset.map(add, **calls).prefetch(tf.data.AUTOTUNE)
 
 
 def _open(source, split, ignore, options):
