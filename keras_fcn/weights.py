@@ -235,6 +235,8 @@ def save_half_precision(model, path):
     with h5py.File(full) as source, h5py.File(half, "w") as target:
 
         def copy(name, item):
+            if name.startswith("optimizer"):  # of a compiled model
+                return
             if isinstance(item, h5py.Dataset):
                 compression = "gzip" if item.ndim > 1 else None  # of no use for a few numbers
                 new = target.create_dataset(
@@ -300,7 +302,7 @@ def _check_card(card, factory, arguments):
     """Raise unless the card's network is the one that the arguments describe."""
     expected = {"factory": card["factory"], **card["arguments"]}
     received = {"factory": factory, **arguments}
-    for name in set(expected) - FREE_ARGUMENTS:
+    for name in [name for name in expected if name not in FREE_ARGUMENTS]:
         ours, theirs = expected[name], received.get(name)
         if name == "input_shape":  # any height and width
             ours, theirs = ours[-1], theirs[-1]

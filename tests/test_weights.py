@@ -123,11 +123,14 @@ def test_transplant_that_does_not_fit_leaves_the_model_as_it_was(vgg16):
 
 def test_half_precision_file_loads_in_plain_keras_and_by_path(rng, tmp_path):
     model = UNet(batch_norm=True, **SMALL)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(rng.random((1, 8, 8, 3)), np.zeros((1, 8, 8)), verbose=0)
     randomize(model, rng)
     path = tmp_path / "model.weights.h5"
     save_half_precision(model, path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
     plain = keras.models.clone_model(model)
+    plain.compile("adam", "sparse_categorical_crossentropy")
     plain.load_weights(path)
     ours = UNet(batch_norm=True, weights=path, **SMALL)
     weights = zip(model.get_weights(), plain.get_weights(), ours.get_weights(), strict=True)
