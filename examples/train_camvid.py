@@ -116,7 +116,9 @@ def train(data, output, epochs, seed):
         epochs=epochs,
         steps_per_epoch=steps,
         callbacks=[
-            keras.callbacks.BackupAndRestore(output / "backup", delete_checkpoint=False),
+            keras.callbacks.BackupAndRestore(
+                output / "backup", double_checkpoint=True, delete_checkpoint=False
+            ),
             EpochSeconds(),
             keras.callbacks.CSVLogger(output / "log.csv", append=True),
         ],

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import warnings
 from pathlib import Path
 
 
@@ -11,11 +12,10 @@ def main(arguments=None):
     options = _parser().parse_args(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        options.run(options)
-    except (ValueError, OSError) as error:
+        return options.run(options) or 0
+    except (ValueError, OSError, ImportError) as error:
         print(f"keras-fcn: error: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 def _parser():
@@ -43,9 +43,184 @@ def _parser():
     )
     predict.set_defaults(run=_predict)
 
+    _add_evaluate(commands)
+    _add_train(commands)
+    _add_check_data(commands)
+
     models = commands.add_parser("models", help="list the pretrained weights")
     models.set_defaults(run=_models)
     return parser
+
+
+def _add_evaluate(commands):
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="compare predictions with masks",
+        description="Predicts every image and prints mean IoU and accuracies over all pixels, and "
+        "the IoU of each class.",
+    )
+    evaluate.add_argument(
+        "--weights",
+        required=True,
+        metavar="NAME|FILE",
+        help="a name that `keras-fcn models` lists, or a model saved as a .keras file",
+    )
+    _add_folders(evaluate)
+    _add_mask_options(evaluate)
+    evaluate.add_argument(
+        "--tile-size", type=int, metavar="N", help="predict large images in tiles of N pixels"
+    )
+    evaluate.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    evaluate.set_defaults(run=_evaluate)
+
+
+def _add_train(commands):
+    train = commands.add_parser(
+        "train",
+        help="train a network",
+        description="Trains a network, and writes the best model, DIR/model.keras, with its log, "
+        "pictures and record. Interrupted, the same command goes on with the next epoch.",
+        argument_default=argparse.SUPPRESS,  # so that the defaults are those of Recipe
+    )
+    train.add_argument(
+        "--data",
+        required=True,
+        metavar="DIR|NAME",
+        help="a folder of images and masks, or a data set, as camvid or shapes/cells",
+    )
+    train.add_argument("--output", required=True, type=Path, metavar="DIR")
+
+    data = train.add_argument_group("data")
+    data.add_argument("--split", help='what to train on, as "all[:80%%]" (default "train")')
+    data.add_argument("--validation", help='what to validate on, as "all[80%%:]" (default "val")')
+    data.add_argument(
+        "--classes",
+        dest="num_classes",
+        type=int,
+        metavar="N",
+        help="number of classes (default: as the data set or the masks show)",
+    )
+    _add_mask_options(data)
+    data.add_argument("--crop-size", type=int, metavar="N", help="side of the crops (default 256)")
+    data.add_argument("--batch-size", type=int, metavar="N", help="crops in a step (default 4)")
+    data.add_argument(
+        "--augment",
+        nargs="+",
+        type=_augmentation,
+        metavar="NAME=VALUE",
+        help="flip, rotation, scale, contrast, brightness, elastic, as of "
+        "`keras_fcn.datasets.Augmentation`; or none (default: flip=horizontal scale=0.25 "
+        "contrast=0.2 brightness=0.1)",
+    )
+
+    network = train.add_argument_group("network")
+    network.add_argument(
+        "--model", metavar="MODEL", help="unet, fcn8s, fcn8s_at_once, fcn16s, fcn32s (default unet)"
+    )
+    network.add_argument(
+        "--filters", nargs="+", type=int, metavar="N", help="U-Net: filters of each level"
+    )
+    network.add_argument("--batch-norm", action="store_true", help="U-Net: batch normalisation")
+    network.add_argument("--encoder", metavar="ENCODER", help="U-Net: vgg16")
+    network.add_argument("--fc-filters", type=int, metavar="N", help="FCN: filters of fc6 and fc7")
+    network.add_argument(
+        "--weights",
+        type=lambda text: None if text == "none" else text,
+        metavar="NAME|FILE",
+        help="a name that `keras-fcn models` lists, imagenet, or a weights file (default none: "
+        "from scratch)",
+    )
+
+    course = train.add_argument_group("course")
+    course.add_argument("--epochs", type=int, metavar="N", help="(default 50)")
+    course.add_argument(
+        "--steps", type=int, metavar="N", help="steps in an epoch (default: each image once)"
+    )
+    course.add_argument(
+        "--learning-rate",
+        type=float,
+        metavar="RATE",
+        help="the highest, of a cosine with warm-up (default 1e-3 for a U-Net from scratch, else "
+        "1e-4)",
+    )
+    course.add_argument(
+        "--class-weights",
+        metavar="log|none",
+        help="how to weigh rare classes up (default log: by the logarithm of their share)",
+    )
+    course.add_argument(
+        "--early-stopping",
+        type=int,
+        metavar="PATIENCE",
+        help="stop after so many epochs without a better mean IoU",
+    )
+    course.add_argument("--seed", type=int, metavar="N", help="(default 0)")
+    course.add_argument("--mixed-precision", action="store_true", help="compute in bfloat16")
+    course.add_argument(
+        "--data-parallel", action="store_true", help="share each batch among all devices"
+    )
+    train.set_defaults(run=_train)
+
+
+def _add_check_data(commands):
+    check = commands.add_parser(
+        "check-data",
+        help="find what is wrong with images and masks",
+        description="Reads every image and mask, writes nothing, and prints what each class covers "
+        "and what is wrong, with the fix. The exit status is 1 if there are errors.",
+    )
+    _add_folders(check)
+    check.add_argument("--classes", type=int, metavar="N", help="number of classes")
+    _add_mask_options(check)
+    check.set_defaults(run=_check_data)
+
+
+def _add_folders(parser):
+    parser.add_argument("--images", required=True, type=Path, metavar="DIR")
+    parser.add_argument(
+        "--masks", required=True, type=Path, metavar="DIR", help="0001.png belongs to 0001.jpg"
+    )
+
+
+def _add_mask_options(parser):
+    parser.add_argument(
+        "--ignore",
+        type=int,
+        metavar="LABEL",
+        help="the label of void pixels (default: that of the data set or the weights, else 255)",
+    )
+    parser.add_argument(
+        "--values",
+        nargs="+",
+        type=_label_of_value,
+        metavar="VALUE=LABEL",
+        help="what the pixels of the masks stand for, as 0=0 255=1",
+    )
+    parser.add_argument(
+        "--colors",
+        nargs="+",
+        type=_label_of_color,
+        metavar="R,G,B=LABEL",
+        help="what the colours of the masks stand for, as 0,0,0=0 128,64,128=1",
+    )
+
+
+def _label_of_value(text):
+    value, label = text.split("=")
+    return int(value), int(label)
+
+
+def _label_of_color(text):
+    color, label = text.split("=")
+    red, green, blue = map(int, color.split(","))
+    return (red, green, blue), int(label)
+
+
+def _augmentation(text):
+    if text == "none":
+        return None
+    name, value = text.split("=")
+    return name, value if name == "flip" else float(value)
 
 
 def _predict(options):
@@ -67,6 +242,158 @@ def _predict(options):
         write_png(overlay_file, overlay(image, label_map, palette, classes))
         written.append(f"{path}: label map {label_file}, overlay {overlay_file}")
     print("\n".join(written))
+
+
+def _evaluate(options):
+    from rich.console import Console
+    from rich.progress import track
+
+    from keras_fcn.inference import predict_image
+    from keras_fcn.metrics import SegmentationMetrics
+
+    pairs = _list_pairs(options)
+    model, classes, _ = _load_model(options.weights)
+    if len(classes) < 2:
+        raise ValueError(
+            "A model to evaluate should give scores of two classes or more. Received: one with "
+            "one output channel."
+        )
+    ignore = _ignore_label(options)
+    metric = SegmentationMetrics(len(classes), ignore_class=ignore)
+    console = Console(stderr=True)
+    for image_path, mask_path in track(pairs, "Evaluating", transient=True, console=console):
+        image, truth = _read_pair(image_path, mask_path, model.input_shape[-1], options)
+        _check_labels(mask_path, truth, len(classes), ignore)
+        prediction = predict_image(model, image, options.tile_size).argmax(-1)
+        metric.update_state(truth, prediction)
+    scores = {name: float(value) for name, value in metric.result().items()}
+    per_class = dict(zip(classes, metric.per_class_iou().tolist(), strict=True))
+    if options.json:
+        print(_to_json({**scores, "per_class_iou": per_class, "images": len(pairs)}))
+    else:
+        _print_scores(scores, per_class, len(pairs))
+
+
+def _ignore_label(options):
+    """The label given, else that of the weights' data, else 255."""
+    from keras_fcn.weights import pretrained
+
+    if options.ignore is not None:
+        return options.ignore
+    return pretrained().get(options.weights, {}).get("ignore_label", 255)
+
+
+def _list_pairs(options):
+    """Return the paths of images and masks, after a check of their names and of a sample."""
+    from keras_fcn.datasets.check import check_sample
+    from keras_fcn.datasets.folder import find_pairs
+
+    listing = find_pairs((options.images, options.masks), "all")
+    with warnings.catch_warnings():
+        # of 255 in the masks, without --ignore; it is then the ignore label
+        warnings.filterwarnings("ignore", "The masks hold the label 255")
+        check_sample(listing, options.ignore, _mapping(options.colors), _mapping(options.values))
+    return listing.pairs
+
+
+def _read_pair(image_path, mask_path, channels, options):
+    from keras_fcn.datasets.files import read_pair
+
+    _check_channels(channels)
+    colors, values = _mapping(options.colors), _mapping(options.values)
+    return read_pair(image_path, mask_path, channels, colors, values)
+
+
+def _mapping(pairs):
+    return None if pairs is None else dict(pairs)
+
+
+def _check_labels(path, labels, num_classes, ignore):
+    """Raise for a label map with labels that the model does not know."""
+    import numpy as np
+
+    known = (labels >= 0) & (labels < num_classes) | (labels == ignore)
+    wrong = np.unique(labels[~known]).tolist()
+    if wrong:
+        raise ValueError(
+            f"The labels should be 0 to {num_classes - 1}, the classes of the model, or the ignore "
+            f"label {ignore}. Received: {wrong[:8]} in '{path}'. If {wrong[0]} marks void pixels, "
+            f"pass --ignore {wrong[0]}; else map the values of the masks with --values."
+        )
+
+
+def _to_json(scores):
+    """Return JSON, in which scores that do not exist, NaN here, are null."""
+    import json
+    import math
+
+    def clean(value):
+        if isinstance(value, dict):
+            return {name: clean(item) for name, item in value.items()}
+        return None if isinstance(value, float) and math.isnan(value) else value
+
+    return json.dumps(clean(scores))
+
+
+def _print_scores(scores, per_class, images):
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("class", "IoU")
+    for name, iou in per_class.items():
+        table.add_row(name, _percent(iou))
+    console.print(table)
+    table = Table("score", f"{images} images")
+    for name, value in scores.items():
+        table.add_row(name.replace("_", " "), _percent(value))
+    console.print(table)
+
+
+def _percent(share):
+    return "-" if share != share else f"{100 * share:.1f}"  # NaN: of no pixel
+
+
+def _train(options):
+    from keras_fcn.datasets import Augmentation
+    from keras_fcn.training import Recipe, train
+
+    given = dict(vars(options))
+    del given["run"]
+    output = given.pop("output")
+    for name in given.keys() & {"values", "colors"}:
+        given[name] = dict(given[name])
+    if "augment" in given:
+        given["augment"] = _make_augmentation(given["augment"], Augmentation)
+    result = train(Recipe(**given), output)
+    print(f"{result['file']}: mean IoU {result['mean_iou']:.3f} after epoch {result['epoch']}")
+
+
+def _make_augmentation(pairs, factory):
+    """Return the augmentation that `--augment` gives, with nothing besides."""
+    if pairs == [None]:
+        return None
+    try:
+        return factory(**{"flip": None, **dict(pairs)})
+    except TypeError as error:
+        raise ValueError(
+            "`--augment` takes flip, rotation, scale, contrast, brightness and elastic, each as "
+            f"NAME=VALUE, or none. Received: {error}"
+        ) from error
+
+
+def _check_data(options):
+    from keras_fcn.datasets import check_data, print_report
+
+    report = check_data(
+        options.images,
+        options.masks,
+        num_classes=options.classes,
+        ignore=options.ignore,
+        colors=_mapping(options.colors),
+        values=_mapping(options.values),
+    )
+    return print_report(report)
 
 
 def _check_stems(images):
@@ -110,14 +437,18 @@ def _read_image(path, channels):
     from PIL import Image, ImageOps
 
     modes = {1: "L", 3: "RGB"}
-    if channels not in modes:
+    _check_channels(channels)
+    with Image.open(path) as picture:
+        picture = ImageOps.exif_transpose(picture).convert(modes[channels])
+    return np.asarray(picture).reshape(picture.height, picture.width, channels)
+
+
+def _check_channels(channels):
+    if channels not in (1, 3):
         raise ValueError(
             "Image files have 1 or 3 channels. Received: a model that takes "
             f"{channels}. Call `keras_fcn.predict_image` with an array instead."
         )
-    with Image.open(path) as picture:
-        picture = ImageOps.exif_transpose(picture).convert(modes[channels])
-    return np.asarray(picture).reshape(picture.height, picture.width, channels)
 
 
 def _models(options):

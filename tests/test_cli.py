@@ -1,10 +1,14 @@
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
+from sklearn.metrics import jaccard_score
 
-from keras_fcn import UNet
+from keras_fcn import UNet, predict_image
 from keras_fcn.cli import main
+from keras_fcn.datasets import Augmentation
 
 
 @pytest.fixture
@@ -59,3 +63,156 @@ def test_errors_are_explained(images, weights, message, capsys, monkeypatch, pyt
 def test_models_lists_what_ships(capsys):
     assert main(["models"]) == 0
     assert "unet_camvid" in capsys.readouterr().out
+
+
+@pytest.fixture
+def pairs(tmp_path, rng):
+    """Two images of different sizes, with masks of the classes 0 and 1 and void, 255."""
+    maps = []
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for number, size in enumerate([(20, 30), (33, 17)]):
+        image = rng.integers(0, 256, (*size, 3), "uint8")
+        labels = rng.choice(np.array([0, 1, 255], "uint8"), size)
+        Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
+        Image.fromarray(labels).save(tmp_path / "masks" / f"{number}.png")
+        maps.append((image, labels))
+    return ["--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks")], maps
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A network of 3 classes that never predicts class 2, and its file."""
+    model = UNet(num_classes=3, filters=(4, 8), batch_norm=True)
+    kernel, bias = model.get_layer("score").get_weights()
+    model.get_layer("score").set_weights([kernel, bias + np.array([0, 0, -1e6])])
+    model.save(tmp_path / "model.keras")
+    return model, str(tmp_path / "model.keras")
+
+
+def test_evaluate_counts_the_pixels_of_all_images(pairs, model, capsys):
+    folders, maps = pairs
+    assert main(["evaluate", "--weights", model[1], *folders, "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert set(scores) == {
+        "mean_iou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou", "per_class_iou",
+        "images",
+    }  # fmt: skip
+    predictions = [predict_image(model[0], image).argmax(-1) for image, _ in maps]
+    predictions = np.concatenate([prediction.ravel() for prediction in predictions])
+    truth = np.concatenate([labels.ravel() for _, labels in maps])
+    predictions, truth = predictions[truth != 255], truth[truth != 255]
+    iou = jaccard_score(truth, predictions, average=None)
+    assert list(scores["per_class_iou"].values()) == pytest.approx([*iou, None])
+    assert scores["mean_iou"] == pytest.approx(iou.mean())
+    assert scores["pixel_accuracy"] == pytest.approx((truth == predictions).mean())
+    assert scores["images"] == 2
+
+
+def test_evaluate_prints_tables(pairs, model, capsys):
+    assert main(["evaluate", "--weights", model[1], *pairs[0]]) == 0
+    output = capsys.readouterr().out
+    assert "class 2 │ -" in output
+    assert "mean iou" in output
+    assert "2 images" in output
+
+
+def test_evaluate_names_the_label_that_is_no_class(pairs, model, tmp_path, capsys):
+    mask = np.asarray(Image.open(tmp_path / "masks" / "1.png")).copy()
+    mask[0, 0] = 11
+    Image.fromarray(mask).save(tmp_path / "masks" / "1.png")
+    assert main(["evaluate", "--weights", model[1], *pairs[0]]) == 1
+    error = capsys.readouterr().err
+    assert "[11] in" in error
+    assert "1.png" in error
+    assert "pass --ignore 11" in error
+
+
+def test_evaluate_does_not_misread_black_and_white_masks(pairs, model, tmp_path, capsys):
+    for path in (tmp_path / "masks").iterdir():
+        mask = np.asarray(Image.open(path)) > 0
+        Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0))).save(path)
+    arguments = ["evaluate", "--weights", model[1], *pairs[0], "--json"]
+    assert main(arguments) == 1
+    assert "0 and 255 only" in capsys.readouterr().err
+    assert main([*arguments, "--values", "0=0", "255=1"]) == 0
+    assert json.loads(capsys.readouterr().out)["per_class_iou"]["class 1"] is not None
+
+
+def test_evaluate_leaves_no_image_out(pairs, model, tmp_path, capsys):
+    (tmp_path / "masks" / "1.png").unlink()
+    assert main(["evaluate", "--weights", model[1], *pairs[0]]) == 1
+    assert "Every image should have a mask" in capsys.readouterr().err
+
+
+def test_check_data_says_by_its_status_whether_there_are_errors(pairs, capsys):
+    command = ["check-data", *pairs[0], "--classes", "2"]
+    assert main([*command, "--ignore", "255"]) == 0
+    assert main(command) == 1
+    assert "label 255" in capsys.readouterr().out
+
+
+def test_masks_in_colours(tmp_path, capsys):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        picture = np.zeros((8, 8, 3), "uint8")
+        picture[:4] = (128, 64, 128)
+        Image.fromarray(picture).save(tmp_path / folder / "0.png")
+    command = ["check-data", "--images", str(tmp_path / "images"), "--masks"]
+    command.append(str(tmp_path / "masks"))
+    assert main(command) == 1
+    assert main([*command, "--colors", "0,0,0=0", "128,64,128=1"]) == 0
+
+
+def test_train_makes_the_recipe(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def train(recipe, output):
+        calls.append((recipe, output))
+        return {"file": "model.keras", "mean_iou": 0.5, "epoch": 3}
+
+    monkeypatch.setattr("keras_fcn.training.train", train)
+    command = ["train", "--data", "d", "--output", str(tmp_path)]
+    assert main(command) == 0
+    options = [
+        "--classes", "3", "--filters", "4", "8", "--values", "0=0", "255=1", "--learning-rate",
+        "0.01", "--augment", "flip=vertical", "elastic=10", "--mixed-precision",
+    ]  # fmt: skip
+    assert main([*command, *options]) == 0
+    assert main([*command, "--augment", "none"]) == 0
+    (default, output), (given, _), (plain, _) = calls
+    assert output == tmp_path
+    assert (default.epochs, default.model, default.learning_rate) == (50, "unet", 1e-3)
+    assert (given.num_classes, given.filters, given.values) == (3, [4, 8], {0: 0, 255: 1})
+    assert (given.learning_rate, given.mixed_precision) == (0.01, True)
+    assert given.augment == Augmentation(flip="vertical", elastic=10)
+    assert plain.augment is None
+    assert "mean IoU 0.500 after epoch 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "no/where"], "no/where"),
+        (["--data", "camvit"], "Did you mean 'camvid'"),
+        (["--data", ".", "--model", "unet8"], "Did you mean 'unet'"),
+        (["--data", ".", "--augment", "elastik=10"], "elastik"),
+        (["--data", ".", "--augment", "rotation=270"], "from 0 to 180"),
+    ],
+)
+def test_training_errors_are_explained(options, message, tmp_path, capsys):
+    assert main(["train", *options, "--output", str(tmp_path / "run")]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_knows_the_void_label_of_shipped_weights(photo, tmp_path, capsys):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    photo.rename(tmp_path / "images" / "photo.png")
+    mask = np.zeros((100, 150), "uint8")
+    mask[50:] = 11
+    Image.fromarray(mask).save(tmp_path / "masks" / "photo.png")
+    folders = ["--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks")]
+    assert main(["evaluate", "--weights", "unet_camvid", *folders, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"] == 1

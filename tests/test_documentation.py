@@ -46,7 +46,7 @@ def test_example_dense_is_convolution_runs(pytestconfig, tmp_path):
 
 DOCTESTS = [
     "arguments", "caffe", "convolutionize", "fcn", "inference", "layers", "losses", "metrics",
-    "unet", "visualize", "weights",
+    "training", "unet", "visualize", "weights",
 ]  # fmt: skip
 
 
