@@ -139,14 +139,10 @@ class EpochSeconds(keras.callbacks.Callback):
 
 def evaluate(model, data):
     """Return the intersection over union of each class on the validation images, whole."""
-    confusion = np.zeros((VOID, VOID), "int64")
+    metric = keras_fcn.metrics.SegmentationMetrics(len(CLASSES), ignore_class=VOID)
     for image, truth in zip(*read(data, "val"), strict=True):
-        prediction = keras_fcn.predict_image(model, image).argmax(-1)
-        known = truth != VOID
-        pairs = truth[known].astype("int64") * VOID + prediction[known]
-        confusion += np.bincount(pairs, minlength=VOID**2).reshape(VOID, VOID)
-    correct = np.diag(confusion)
-    return correct / (confusion.sum(0) + confusion.sum(1) - correct)
+        metric.update_state(truth, keras_fcn.predict_image(model, image).argmax(-1))
+    return metric.per_class_iou()
 
 
 def write_card(output, arguments, iou, seconds):

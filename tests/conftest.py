@@ -48,3 +48,21 @@ def pass_through(model):
 def call(model, images):
     """The model's output in inference, as a NumPy array."""
     return keras.ops.convert_to_numpy(model(np.asarray(images, "float32"), training=False))
+
+
+def check_free_size(model, rng, tmp_path):
+    """After save and load, after clone, and in fit, the size of images stays free."""
+    randomize(model, rng)
+    images = rng.random((1, 35, 41, 3))
+    expected = call(model, images)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(call(loaded, images), expected, rtol=1e-5)
+    clone = keras.models.clone_model(model)
+    clone.set_weights(model.get_weights())
+    np.testing.assert_allclose(call(clone, images), expected, rtol=1e-5)
+    clone.compile("sgd", "sparse_categorical_crossentropy")
+    for height, width in [(7, 33), (32, 20)]:
+        labels = rng.integers(0, model.output_shape[-1], (1, height, width))
+        history = clone.fit(rng.random((1, height, width, 3)), labels, verbose=0)
+        assert np.isfinite(history.history["loss"]).all()

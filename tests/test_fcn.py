@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import call, pass_through, randomize
+from conftest import call, check_free_size, pass_through, randomize
 from scipy.ndimage import center_of_mass
 
 from keras_fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
@@ -39,22 +39,7 @@ def test_output_has_the_images_size(narrow_vgg16, rng, factory, padding):
 
 
 def test_size_is_free_after_save_load_and_clone_and_in_fit(narrow_vgg16, rng, tmp_path):
-    model = FCN8s(num_classes=3, fc_filters=4)
-    randomize(model, rng)
-    images = rng.random((1, 35, 41, 3))
-    expected = call(model, images)
-    model.save(tmp_path / "model.keras")
-    np.testing.assert_allclose(
-        call(keras.saving.load_model(tmp_path / "model.keras"), images), expected, rtol=1e-5
-    )
-    clone = keras.models.clone_model(model)
-    clone.set_weights(model.get_weights())
-    np.testing.assert_allclose(call(clone, images), expected, rtol=1e-5)
-    clone.compile("sgd", "sparse_categorical_crossentropy")
-    for height, width in [(7, 33), (32, 20)]:
-        labels = rng.integers(0, 3, (1, height, width))
-        history = clone.fit(rng.random((1, height, width, 3)), labels, verbose=0)
-        assert np.isfinite(history.history["loss"]).all()
+    check_free_size(FCN8s(num_classes=3, fc_filters=4), rng, tmp_path)
 
 
 @pytest.mark.parametrize("factory", FACTORIES)
