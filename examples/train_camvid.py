@@ -21,14 +21,15 @@ import tensorflow as tf
 from PIL import Image
 
 import keras_fcn
+from keras_fcn.datasets import SOURCES
 from keras_fcn.weights import save_half_precision, sha256
 
-CLASSES = "sky building pole road pavement tree sign fence car pedestrian bicyclist".split()
+CLASSES = list(SOURCES["camvid"].classes)
 PALETTE = [
     [128, 128, 128], [128, 0, 0], [192, 192, 128], [128, 64, 128], [60, 40, 222], [128, 128, 0],
     [192, 128, 128], [64, 64, 128], [64, 0, 128], [64, 64, 0], [0, 128, 192],
 ]  # fmt: skip
-VOID = 11
+VOID = SOURCES["camvid"].ignore
 CROP = 256
 BATCH = 4
 ARCHITECTURE = {

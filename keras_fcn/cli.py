@@ -31,16 +31,8 @@ def _parser():
         "DIR/<stem>_overlay.png, the image with the classes laid over it and a legend.",
     )
     predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
-    predict.add_argument(
-        "--weights",
-        required=True,
-        metavar="NAME|FILE",
-        help="a name that `keras-fcn models` lists, or a model saved as a .keras file",
-    )
+    _add_model(predict)
     predict.add_argument("--output", type=Path, default=Path("predictions"), metavar="DIR")
-    predict.add_argument(
-        "--tile-size", type=int, metavar="N", help="predict large images in tiles of N pixels"
-    )
     predict.set_defaults(run=_predict)
 
     _add_evaluate(commands)
@@ -59,17 +51,9 @@ def _add_evaluate(commands):
         description="Predicts every image and prints mean IoU and accuracies over all pixels, and "
         "the IoU of each class.",
     )
-    evaluate.add_argument(
-        "--weights",
-        required=True,
-        metavar="NAME|FILE",
-        help="a name that `keras-fcn models` lists, or a model saved as a .keras file",
-    )
+    _add_model(evaluate)
     _add_folders(evaluate)
     _add_mask_options(evaluate)
-    evaluate.add_argument(
-        "--tile-size", type=int, metavar="N", help="predict large images in tiles of N pixels"
-    )
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of tables")
     evaluate.set_defaults(run=_evaluate)
 
@@ -175,6 +159,18 @@ def _add_check_data(commands):
     check.set_defaults(run=_check_data)
 
 
+def _add_model(parser):
+    parser.add_argument(
+        "--weights",
+        required=True,
+        metavar="NAME|FILE",
+        help="a name that `keras-fcn models` lists, or a model saved as a .keras file",
+    )
+    parser.add_argument(
+        "--tile-size", type=int, metavar="N", help="predict large images in tiles of N pixels"
+    )
+
+
 def _add_folders(parser):
     parser.add_argument("--images", required=True, type=Path, metavar="DIR")
     parser.add_argument(
@@ -226,15 +222,18 @@ def _augmentation(text):
 def _predict(options):
     from rich.progress import track
 
+    from keras_fcn.datasets.files import read_image
     from keras_fcn.inference import predict_image
     from keras_fcn.visualize import overlay, write_label_map, write_png
 
     _check_stems(options.images)
     model, classes, palette = _load_model(options.weights)
+    channels = model.input_shape[-1]
+    _check_channels(channels)
     options.output.mkdir(parents=True, exist_ok=True)
     written = []
     for path in track(options.images, "Predicting", transient=True):
-        image = _read_image(path, model.input_shape[-1])
+        image = read_image(path, channels)
         label_map = predict_image(model, image, options.tile_size).argmax(-1)
         label_file = options.output / f"{path.stem}.png"
         overlay_file = options.output / f"{path.stem}_overlay.png"
@@ -429,18 +428,6 @@ def _load_model(weights):
     model = keras.saving.load_model(weights, compile=False)
     num_classes = model.output_shape[-1]
     return model, [f"class {i}" for i in range(num_classes)], voc_palette(num_classes)
-
-
-def _read_image(path, channels):
-    """Return the uint8 pixels `(height, width, channels)` of an image file, upright."""
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    modes = {1: "L", 3: "RGB"}
-    _check_channels(channels)
-    with Image.open(path) as picture:
-        picture = ImageOps.exif_transpose(picture).convert(modes[channels])
-    return np.asarray(picture).reshape(picture.height, picture.width, channels)
 
 
 def _check_channels(channels):

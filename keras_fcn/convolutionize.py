@@ -26,7 +26,7 @@ WINDOWED = (
     layers.ZeroPadding2D,
 )
 ENLARGING = (layers.Conv2DTranspose, layers.UpSampling2D)
-# Layers whose output pixel depends on places far away, in an order.
+# Layers that relate positions to each other.
 ACROSS_POSITIONS = (
     layers.AdditiveAttention,
     layers.Attention,
@@ -302,7 +302,7 @@ class _Converter:
         self.known_gates = frozenset(gates)
         self.gates = set()
         self.maps = {}  # id of a new tensor -> (the tensor, kept alive; its _Map)
-        self.copies = {}  # id of a layer -> its copy, so that shared layers stay shared
+        self.copies = {}  # by id of the layer, so that shared layers stay shared
 
     def convert(self, model, starts):
         """Return the new model, and what its outputs stand for."""

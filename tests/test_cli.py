@@ -216,3 +216,17 @@ def test_evaluate_knows_the_void_label_of_shipped_weights(photo, tmp_path, capsy
     folders = ["--images", str(tmp_path / "images"), "--masks", str(tmp_path / "masks")]
     assert main(["evaluate", "--weights", "unet_camvid", *folders, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["images"] == 1
+
+
+def test_16_bit_images_keep_their_range(tmp_path):
+    """A gray value of 16 bits is scaled to 8, not cut off at 255."""
+    UNet(input_shape=(None, None, 1), filters=(4, 8)).save(tmp_path / "gray.keras")
+    ramp = np.linspace(0, 65535, 64, dtype="uint16").reshape(8, 8)
+    Image.fromarray(ramp).save(tmp_path / "deep.png")
+    Image.fromarray((ramp / 257).round().astype("uint8")).save(tmp_path / "flat.png")
+    command = ["predict", *(str(tmp_path / f"{name}.png") for name in ("deep", "flat"))]
+    output = tmp_path / "out"
+    weights = str(tmp_path / "gray.keras")
+    assert main([*command, "--weights", weights, "--output", str(output)]) == 0
+    deep, flat = (np.asarray(Image.open(output / f"{n}_overlay.png")) for n in ("deep", "flat"))
+    np.testing.assert_array_equal(deep, flat)
