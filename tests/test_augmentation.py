@@ -4,12 +4,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from skimage.color import rgb2hsv
 
 from keras_fcn.datasets import Augmentation
 
 IGNORE = 255
 EVERYTHING = Augmentation(
-    "horizontal_and_vertical", 180, 0.5, contrast=0.5, brightness=0.2, elastic=5
+    "horizontal_and_vertical", 180, 0.5, 0.5, 0.2, elastic=5, saturation=0.5, hue=0.2
 )
 NONE = Augmentation(flip=None)
 
@@ -120,13 +121,30 @@ def test_same_seed_same_result_and_another_seed_another(rng):
     assert (first[0] != other[0]).any()
 
 
-def test_contrast_and_brightness_leave_labels(rng):
-    image, labels = pair(rng)
-    augmented, unchanged = numpy(
-        Augmentation(None, contrast=0.5, brightness=0.2)(image, labels, (0, 0))
-    )
+@pytest.mark.parametrize("name", ["contrast", "brightness", "saturation", "hue"])
+def test_values_change_and_labels_do_not(rng, name):
+    image, labels = pair(rng, channels=3)
+    augmented, unchanged = numpy(Augmentation(None, **{name: 0.5})(image, labels, (0, 0)))
     assert (augmented != image).any()
     np.testing.assert_array_equal(unchanged, labels)
+
+
+def test_saturation_and_hue_are_those_of_hsv(rng):
+    """Each leaves the other two of hue, saturation and value, of colours neither gray nor full."""
+    image, labels = pair(rng, channels=3)
+    image = np.clip(image, 60, 200) // [1, 2, 3]
+    for name, index in (("hue", 0), ("saturation", 1)):
+        augmented, _ = numpy(Augmentation(None, **{name: 0.2})(image, labels, (0, 0)))
+        before, after = rgb2hsv(image.astype("uint8")), rgb2hsv(augmented)
+        difference = abs(after - before).mean((0, 1))
+        assert difference[index] > 0.02
+        assert np.delete(difference, index).max() < 0.01
+
+
+def test_colours_of_gray_images_are_explained(rng):
+    image, labels = pair(rng)
+    with pytest.raises(ValueError, match=r"RGB images\. Received: images of 1 channel"):
+        Augmentation(hue=0.1)(image[..., :1], labels, (0, 0))
 
 
 def test_margin_keeps_void_out_of_crops():
@@ -171,6 +189,8 @@ def test_inside_tf_data_it_gives_what_it_gives_outside(rng):
         {"contrast": 2},
         {"brightness": "0.1"},
         {"elastic": -1},
+        {"saturation": 1},
+        {"hue": -0.1},
     ],
     ids=str,
 )

@@ -8,6 +8,15 @@ from keras_fcn.arguments import check_choice
 
 ELASTIC_GRID = 3  # U-Net paper, section 3.1
 OUTSIDE = -1e6  # a place far outside of every image
+LIMITS = {
+    "rotation": 180,
+    "scale": 0.9,
+    "contrast": 1,
+    "brightness": 1,
+    "elastic": math.inf,
+    "saturation": 0.9,
+    "hue": 1,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,16 +36,16 @@ class Augmentation:
     Every draw comes from the seed of the element, so the stream does not depend
     on threads or prefetching.
 
-    Contrast and brightness are Keras's layers `RandomContrast` and
-    `RandomBrightness`; flips, rotation and scale are its `RandomFlip`,
-    `RandomRotation` and `RandomZoom`, which move a map of the pixels' places, so
-    that image and labels are each resampled once, at the same places, however
-    many transformations there are. Elastic deformation is this module's own:
-    `RandomElasticTransform` of Keras 3.15 deforms the image and its mask by
-    different draws, moves pixels along one diagonal only, and has no grid: its
-    `scale` s sets smoothed noise of a standard deviation that grows with the
-    image, about 7.6 s pixels at 256 x 256. Here the displacements are the
-    paper's: normal draws on a 3 x 3 grid, interpolated bicubically.
+    Contrast, brightness, saturation and hue are Keras's layers `RandomContrast`,
+    `RandomBrightness`, `RandomSaturation` and `RandomHue`; flips, rotation and scale
+    are its `RandomFlip`, `RandomRotation` and `RandomZoom`, which move a map of the
+    pixels' places, so that image and labels are each resampled once, at the same
+    places, however many transformations there are. Elastic deformation is this module's
+    own: `RandomElasticTransform` of Keras 3.15 deforms the image and its mask by
+    different draws, moves pixels along one diagonal only, and has no grid: its `scale`
+    s sets smoothed noise of a standard deviation that grows with the image, about 7.6 s
+    pixels at 256 x 256. Here the displacements are the paper's: normal draws on a 3 x 3
+    grid, interpolated bicubically.
 
     Args:
         flip: "horizontal", "vertical", "horizontal_and_vertical", or None.
@@ -47,9 +56,14 @@ class Augmentation:
         brightness: share of the range 0 to 255 taken away or added at most, up to 1.
         elastic: standard deviation of the displacements on the grid, in pixels; 10
             in the U-Net paper (section 3.1).
+        saturation: at s the saturation is multiplied by (1 - s) / (1 + s) to
+            (1 + s) / (1 - s), from below 1; of RGB images only.
+        hue: share of half the colour circle by which hues turn at most, either way,
+            up to 1; of RGB images only.
 
     Raises:
-        ValueError: when an argument is out of its range.
+        ValueError: when an argument is out of its range, or colours of images
+            without three channels are to change.
 
     Source: Ronneberger et al., U-Net, 2015, section 3.1 (elastic deformation).
 
@@ -69,13 +83,13 @@ class Augmentation:
     contrast: float = 0
     brightness: float = 0
     elastic: float = 0
+    saturation: float = 0
+    hue: float = 0
 
     def __post_init__(self):
         check_choice("flip", self.flip, ("horizontal", "vertical", "horizontal_and_vertical", None))
-        for name, limit in (("rotation", 180), ("contrast", 1), ("brightness", 1)):
+        for name, limit in LIMITS.items():
             _check_range(name, getattr(self, name), limit)
-        _check_range("scale", self.scale, 0.9)
-        _check_range("elastic", self.elastic, math.inf)
 
     def __call__(self, image, labels, seed, ignore=255, margin=0):
         """Transform one image and its label map.
@@ -94,6 +108,11 @@ class Augmentation:
         """
         import tensorflow as tf
 
+        if (self.saturation or self.hue) and image.shape[-1] != 3:
+            raise ValueError(
+                "`saturation` and `hue` are of RGB images. Received: images of "
+                f"{image.shape[-1]} channels. Leave both out."
+            )
         draws = _draws(seed)
         with tf.init_scope():  # Keras's layers make a variable, which tf.data's graphs must not
             of_values, of_places = self._layers
@@ -137,6 +156,13 @@ class Augmentation:
             of_values.append(layers.RandomContrast(self.contrast, **options))
         if self.brightness:
             of_values.append(layers.RandomBrightness(self.brightness, **options))
+        if self.saturation:
+            # Keras: 0.5 changes nothing, and the range is that of the saturation
+            factor = (0.5 - self.saturation / 2, 0.5 + self.saturation / 2)
+            saturation = layers.RandomSaturation(factor, value_range=(0, 1), **options)
+            of_values.append(saturation)
+        if self.hue:
+            of_values.append(layers.RandomHue(self.hue, **options))
         if self.flip:
             of_places.append(layers.RandomFlip(self.flip, **options))
         if self.rotation:
