@@ -1,0 +1,55 @@
+"""The optimizer that Keras lacks: Muon for the kernels of convolutions."""
+
+import re
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class Muon(keras.optimizers.Muon):
+    """Muon for convolutional networks: kernels are orthogonalized as matrices.
+
+    `keras.optimizers.Muon` orthogonalizes the momentum of matrices and leaves all
+    other variables to AdamW, convolution kernels too. Here a kernel `(height, width,
+    channels, filters)` is taken as the matrix `(height * width * channels, filters)`
+    of the dense layer that it is at each pixel, and what is no kernel goes by AdamW:
+    biases, normalisation, and layers whose path matches `exclude_layers`.
+
+    Args:
+        learning_rate: as in `keras.optimizers.Muon`; the step of a kernel has the
+            root mean square that AdamW's has, so AdamW's learning rates will do.
+        exclude_layers: list of regular expressions; by default the score layers, as
+            Muon is for hidden layers only.
+        name: name of the optimizer.
+        **kwargs: the other arguments of `keras.optimizers.Muon`.
+
+    Sources: Jordan et al., Muon, 2024 (orthogonalization by Newton-Schulz, and kernels
+    flattened so); Liu et al., Muon is scalable for LLM training, 2025 (the scale).
+
+    Example:
+
+    >>> model = UNet(num_classes=2, filters=(8, 16))
+    >>> model.compile(Muon(2e-3), "sparse_categorical_crossentropy")
+    """
+
+    def __init__(self, learning_rate=1e-3, exclude_layers=("score",), name="muon", **kwargs):
+        super().__init__(
+            learning_rate=learning_rate, exclude_layers=list(exclude_layers), name=name, **kwargs
+        )
+
+    def _should_use_adamw(self, variable):
+        return len(variable.shape) != 4 or any(
+            re.search(pattern, variable.path) for pattern in self.exclude_layers
+        )
+
+    def zeropower_via_newtonschulz5(self, x, steps):
+        return ops.reshape(super().zeropower_via_newtonschulz5(_matrix(x), steps), x.shape)
+
+    def lr_adjust(self, x):
+        return ops.reshape(super().lr_adjust(_matrix(x)), x.shape)
+
+
+def _matrix(kernel):
+    """Return a kernel (h, w, channels, filters) as (h * w * channels, filters)."""
+    return ops.reshape(kernel, (-1, kernel.shape[-1]))

@@ -1,0 +1,51 @@
+import keras
+import numpy as np
+import pytest
+from conftest import call
+
+from keras_fcn import FCN32s, UNet
+from keras_fcn.optimizers import Muon
+
+
+def one_step(optimizer, shape, scope="conv1_1"):
+    """Return the variable's change in one step, and the gradient."""
+    rng = np.random.default_rng(1)
+    before, gradient = rng.normal(size=(2, *shape)).astype("float32")
+    with keras.name_scope(scope):
+        variable = keras.Variable(before, name="kernel")
+    optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+    return variable.numpy() - before, gradient
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 4, 6), (1, 1, 3, 8), (2, 2, 5, 5)])
+def test_step_of_a_kernel_is_the_orthogonal_factor_of_its_gradient(shape):
+    """At first, momentum and Nesterov's look ahead only scale the gradient: the step is -U V^T."""
+    optimizer = Muon(0.1, weight_decay=None, adam_weight_decay=None, ns_steps=30, muon_a=2,
+                     muon_b=-1.5, muon_c=0.5)  # fmt: skip
+    change, gradient = one_step(optimizer, shape)
+    u, _, vt = np.linalg.svd(gradient.reshape(-1, shape[-1]), full_matrices=False)
+    scale = 0.1 * 0.2 * max(np.prod(shape[:3]), shape[3]) ** 0.5
+    np.testing.assert_allclose(change.reshape(-1, shape[-1]), -scale * u @ vt, atol=1e-3 * scale)
+
+
+@pytest.mark.parametrize(("shape", "scope"), [((5,), "conv1_1"), ((3, 3, 2, 4), "score_fr")])
+def test_all_else_goes_by_adamw(shape, scope):
+    muon, _ = one_step(Muon(0.01, adam_weight_decay=0.1), shape, scope)
+    adamw, _ = one_step(keras.optimizers.AdamW(0.01, weight_decay=0.1), shape, scope)
+    np.testing.assert_allclose(muon, adamw, atol=1e-6)
+
+
+@pytest.mark.parametrize("factory", [UNet, FCN32s])
+def test_networks_learn_and_are_saved_with_it(factory, rng, tmp_path, narrow_vgg16):
+    options = {"fc_filters": 4} if factory is FCN32s else {"filters": (4, 8)}
+    model = factory(num_classes=2, **options)
+    model.compile(Muon(0.01), "sparse_categorical_crossentropy")
+    images = rng.integers(0, 256, (2, 32, 32, 3)).astype("float32")
+    labels = (images.mean(-1) > 128).astype("int32")
+    losses = model.fit(images, labels, epochs=10, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded.optimizer, Muon)
+    np.testing.assert_allclose(call(loaded, images), call(model, images), atol=1e-6)
+    loaded.fit(images, labels, verbose=0)
