@@ -5,15 +5,23 @@ import weakref
 import keras
 import numpy as np
 
+from keras_fcn.arguments import check_choice
 from keras_fcn.layers import SizeCheck
 
 # Tiles begin at multiples of the coarsest stride of our networks, so that pooling cells agree.
 TILE_STEP = 32
 
+# Quarter turns, and whether the turned image is mirrored, by `test_time_augmentation`.
+SYMMETRIES = {
+    False: [(0, False)],
+    True: [(0, False), (0, True)],
+    "dihedral": [(turns, mirrored) for turns in range(4) for mirrored in (False, True)],
+}
+
 _compiled = weakref.WeakKeyDictionary()
 
 
-def predict_image(model, image, tile_size=None):
+def predict_image(model, image, tile_size=None, test_time_augmentation=False, scales=(1,)):
     """Predict the class probabilities of every pixel of one image.
 
     The model is compiled once for images of any size, so the first call costs
@@ -49,9 +57,50 @@ def predict_image(model, image, tile_size=None):
     (31, 57, 2)
     """
     image = _check_image(image, model.input_shape[-1])
+    if tile_size is not None:
+        _check_tile_size(tile_size)
+    check_choice("test_time_augmentation", test_time_augmentation, tuple(SYMMETRIES))
+    _check_scales(scales)
+    predictions = [
+        _predict_symmetric(model, _resize(image, scale), tile_size, test_time_augmentation)
+        for scale in scales
+    ]
+    return sum(_resize_to(scores, image.shape[:2]) for scores in predictions) / len(predictions)
+
+
+def _check_scales(scales):
+    if not isinstance(scales, (tuple, list)) or not scales or not all(s > 0 for s in scales):
+        raise ValueError(
+            "`scales` should be a sequence of factors above 0, for example (0.75, 1, 1.25). "
+            f"Received: scales={scales!r}"
+        )
+
+
+def _resize(image, scale):
+    return _resize_to(image, [max(1, round(size * scale)) for size in image.shape[:2]])
+
+
+def _resize_to(image, size):
+    """Resize (H, W, C) bilinearly, without aliasing; nothing to do at its own size."""
+    if tuple(size) == image.shape[:2]:
+        return image
+    return keras.ops.convert_to_numpy(keras.ops.image.resize(image, size, antialias=True))
+
+
+def _predict_symmetric(model, image, tile_size, test_time_augmentation):
+    """Average over the symmetries of the square: quarter turns, then the mirror image."""
+    symmetries = SYMMETRIES[test_time_augmentation]
+    total = 0
+    for turns, mirrored in symmetries:
+        view = np.rot90(image, turns)
+        scores = _predict_tiled(model, view[:, ::-1] if mirrored else view, tile_size)
+        total += np.rot90(scores[:, ::-1] if mirrored else scores, -turns)
+    return total / len(symmetries)
+
+
+def _predict_tiled(model, image, tile_size):
     if tile_size is None:
         return _predict_whole(model, image)
-    _check_tile_size(tile_size)
     scores = np.empty((*image.shape[:2], model.output_shape[-1]), "float32")
     for top, bottom, rows in _tiles(image.shape[0], tile_size):
         for left, right, columns in _tiles(image.shape[1], tile_size):

@@ -84,3 +84,50 @@ def test_tiles_give_what_the_whole_image_gives(rng, shape, padding):
 def test_wrong_tile_size_is_explained(tile_size):
     with pytest.raises(ValueError, match=f"multiple of 32.*tile_size={tile_size}"):
         predict_image(UNet(**SMALL), np.zeros((8, 8, 3)), tile_size=tile_size)
+
+
+def test_mirror_image_is_averaged_in(rng):
+    model = UNet(**SMALL)
+    randomize(model, rng)
+    image = rng.integers(0, 256, (21, 34, 3)).astype("uint8")
+    mirrored = predict_image(model, image[:, ::-1])[:, ::-1]
+    expected = (predict_image(model, image) + mirrored) / 2
+    result = predict_image(model, image, test_time_augmentation=True)
+    np.testing.assert_allclose(result, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("tile_size", [None, 128])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_dihedral_average_turns_with_the_image(rng, padding, tile_size):
+    """Every flip and rotation of an image gets the same prediction, flipped and rotated."""
+    model = UNet(padding=padding, **SMALL)
+    randomize(model, rng)
+    image = rng.integers(0, 256, (23, 150, 3)).astype("uint8")
+    options = {"tile_size": tile_size, "test_time_augmentation": "dihedral"}
+    expected = predict_image(model, image, **options)
+    for turn in (lambda x: np.rot90(x), lambda x: x[::-1], lambda x: x.swapaxes(0, 1)):
+        result = predict_image(model, turn(image), **options)
+        np.testing.assert_allclose(result, turn(expected), atol=1e-5)
+
+
+def test_scales_are_averaged_at_the_size_of_the_image(rng):
+    model = UNet(**SMALL)
+    randomize(model, rng)
+    image = np.full((21, 35, 3), 100.0) + np.linspace(0, 50, 35)[:, None]
+    single = [predict_image(model, image, scales=[scale]) for scale in (0.6, 1, 2)]
+    result = predict_image(model, image, scales=(0.6, 1, 2))
+    np.testing.assert_allclose(result, np.mean(single, axis=0), atol=1e-6)
+    np.testing.assert_allclose(single[1], predict_image(model, image), atol=1e-6)
+    assert 1e-4 < abs(single[0] - single[1]).max()
+    assert predict_image(model, np.zeros((1, 1, 3)), scales=[0.1]).shape == (1, 1, 3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"test_time_augmentation": "diherdal"}, {"scales": ()}, {"scales": [1, 0]}, {"scales": 2}],
+    ids=str,
+)
+def test_wrong_averages_are_explained(options):
+    name = next(iter(options))
+    with pytest.raises(ValueError, match=f"`{name}` should be.*Received: {name}="):
+        predict_image(UNet(**SMALL), np.zeros((8, 8, 3)), **options)
