@@ -1,6 +1,6 @@
 """FCN and U-Net for Keras, for images of any size."""
 
-from keras_fcn import datasets, losses, metrics
+from keras_fcn import datasets, losses, metrics, optimizers
 from keras_fcn.caffe import load_caffemodel
 from keras_fcn.convolutionize import compare, dense_to_conv, fully_convolutional
 from keras_fcn.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
@@ -15,6 +15,8 @@ __all__ = [
     "FCN8sAtOnce",
     "FCN16s",
     "FCN32s",
+    "HyperFCN",
+    "HyperUNet",
     "UNet",
     "compare",
     "datasets",
@@ -25,6 +27,16 @@ __all__ = [
     "load_vgg16",
     "losses",
     "metrics",
+    "optimizers",
     "predict_image",
     "pretrained",
 ]
+
+
+def __getattr__(name):
+    """Import the hypermodels, and with them KerasTuner, when they are first asked for."""
+    if name in ("HyperFCN", "HyperUNet"):
+        from keras_fcn import tuner
+
+        return getattr(tuner, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,7 @@
 """The command `keras-fcn`."""
 
 import argparse
+import json
 import os
 import sys
 import warnings
@@ -37,9 +38,16 @@ def _parser():
 
     _add_evaluate(commands)
     _add_train(commands)
+    _add_tune(commands)
     _add_check_data(commands)
 
-    models = commands.add_parser("models", help="list the pretrained weights")
+    models = commands.add_parser(
+        "models",
+        help="list the pretrained weights",
+        description="Lists the pretrained weights, or prints the card of one as JSON: network, "
+        "classes, data and its licence, scores, command, seed, hardware, sha256.",
+    )
+    models.add_argument("name", nargs="?", metavar="NAME", help="print the card of these weights")
     models.set_defaults(run=_models)
     return parser
 
@@ -68,34 +76,19 @@ def _add_train(commands):
     )
     train.add_argument(
         "--data",
-        required=True,
         metavar="DIR|NAME",
         help="a folder of images and masks, or a data set, as camvid or shapes/cells",
     )
     train.add_argument("--output", required=True, type=Path, metavar="DIR")
-
-    data = train.add_argument_group("data")
-    data.add_argument("--split", help='what to train on, as "all[:80%%]" (default "train")')
-    data.add_argument("--validation", help='what to validate on, as "all[80%%:]" (default "val")')
-    data.add_argument(
-        "--classes",
-        dest="num_classes",
-        type=int,
-        metavar="N",
-        help="number of classes (default: as the data set or the masks show)",
+    train.add_argument(
+        "--from-tuning",
+        type=Path,
+        metavar="DIR",
+        help="train what `keras-fcn tune` found, from fresh weights: network, optimizer, class "
+        "weights, data, crops and batches are those of its best trial, unless given here. To go on "
+        "from the weights of the search add --weights DIR/best.keras",
     )
-    _add_mask_options(data)
-    data.add_argument("--crop-size", type=int, metavar="N", help="side of the crops (default 256)")
-    data.add_argument("--batch-size", type=int, metavar="N", help="crops in a step (default 4)")
-    data.add_argument(
-        "--augment",
-        nargs="+",
-        type=_augmentation,
-        metavar="NAME=VALUE",
-        help="flip, rotation, scale, contrast, brightness, elastic, as of "
-        "`keras_fcn.datasets.Augmentation`; or none (default: flip=horizontal scale=0.25 "
-        "contrast=0.2 brightness=0.1)",
-    )
+    _add_data_options(train)
 
     network = train.add_argument_group("network")
     network.add_argument(
@@ -104,7 +97,18 @@ def _add_train(commands):
     network.add_argument(
         "--filters", nargs="+", type=int, metavar="N", help="U-Net: filters of each level"
     )
-    network.add_argument("--batch-norm", action="store_true", help="U-Net: batch normalisation")
+    network.add_argument(
+        "--batch-norm", action=argparse.BooleanOptionalAction, help="U-Net: batch normalisation"
+    )
+    network.add_argument(
+        "--dropout",
+        type=float,
+        metavar="RATE",
+        help="U-Net: of the two deepest levels (default 0.5)",
+    )
+    network.add_argument(
+        "--upsampling", metavar="KIND", help="U-Net: transpose or bilinear (default transpose)"
+    )
     network.add_argument("--encoder", metavar="ENCODER", help="U-Net: vgg16")
     network.add_argument("--fc-filters", type=int, metavar="N", help="FCN: filters of fc6 and fc7")
     network.add_argument(
@@ -119,6 +123,10 @@ def _add_train(commands):
     course.add_argument("--epochs", type=int, metavar="N", help="(default 50)")
     course.add_argument(
         "--steps", type=int, metavar="N", help="steps in an epoch (default: each image once)"
+    )
+    course.add_argument("--optimizer", metavar="NAME", help="adamw, muon or sgd (default adamw)")
+    course.add_argument(
+        "--momentum", type=float, metavar="VALUE", help="of sgd (default 0.99, as in the papers)"
     )
     course.add_argument(
         "--learning-rate",
@@ -146,6 +154,72 @@ def _add_train(commands):
     train.set_defaults(run=_train)
 
 
+def _add_tune(commands):
+    tune = commands.add_parser(
+        "tune",
+        help="search for a network and how to train it",
+        description="Searches with KerasTuner, and writes all trials, DIR/tuning.json and "
+        "DIR/trials.csv, and the best model, DIR/best.keras. Interrupted, the same command goes "
+        "on. `keras-fcn train --from-tuning DIR` trains the best network for longer.",
+        argument_default=argparse.SUPPRESS,  # so that the defaults are those of Search
+    )
+    tune.add_argument(
+        "--data",
+        required=True,
+        metavar="DIR|NAME",
+        help="a folder of images and masks, or a data set, as camvid or shapes/cells",
+    )
+    tune.add_argument("--output", required=True, type=Path, metavar="DIR")
+    _add_data_options(tune)
+
+    search = tune.add_argument_group("search")
+    search.add_argument("--trials", required=True, type=int, metavar="N", help="number of trials")
+    search.add_argument(
+        "--tuner", metavar="NAME", help="random, hyperband, bayesian or grid (default random)"
+    )
+    search.add_argument("--model", metavar="MODEL", help="unet or fcn (default unet)")
+    search.add_argument(
+        "--weights", metavar="imagenet", help="FCN: start every trial from VGG16's weights"
+    )
+    search.add_argument(
+        "--max-parameters", type=int, metavar="N", help="leave out networks with more parameters"
+    )
+    search.add_argument(
+        "--epochs", type=int, metavar="N", help="epochs of the longest trials (default 10)"
+    )
+    search.add_argument(
+        "--steps", type=int, metavar="N", help="steps in an epoch (default: each image once)"
+    )
+    search.add_argument("--seed", type=int, metavar="N", help="(default 0)")
+    tune.set_defaults(run=_tune)
+
+
+def _add_data_options(parser):
+    """Add what says which data to learn from, and in which batches."""
+    data = parser.add_argument_group("data")
+    data.add_argument("--split", help='what to train on, as "all[:80%%]" (default "train")')
+    data.add_argument("--validation", help='what to validate on, as "all[80%%:]" (default "val")')
+    data.add_argument(
+        "--classes",
+        dest="num_classes",
+        type=int,
+        metavar="N",
+        help="number of classes (default: as the data set or the masks show)",
+    )
+    _add_mask_options(data)
+    data.add_argument("--crop-size", type=int, metavar="N", help="side of the crops (default 256)")
+    data.add_argument("--batch-size", type=int, metavar="N", help="crops in a step (default 4)")
+    data.add_argument(
+        "--augment",
+        nargs="+",
+        type=_augmentation,
+        metavar="NAME=VALUE",
+        help="flip, rotation, scale, contrast, brightness, elastic, saturation, hue, as of "
+        "`keras_fcn.datasets.Augmentation`; or none (default: flip=horizontal scale=0.25 "
+        "contrast=0.2 brightness=0.1)",
+    )
+
+
 def _add_check_data(commands):
     check = commands.add_parser(
         "check-data",
@@ -168,6 +242,12 @@ def _add_model(parser):
     )
     parser.add_argument(
         "--tile-size", type=int, metavar="N", help="predict large images in tiles of N pixels"
+    )
+    parser.add_argument(
+        "--tta",
+        action="store_true",
+        help="test-time augmentation: average over flips, rotations and scales as the card of the "
+        "weights says, for a .keras file over the image and its mirror image",
     )
 
 
@@ -228,13 +308,14 @@ def _predict(options):
 
     _check_stems(options.images)
     model, classes, palette = _load_model(options.weights)
+    averaging = _test_time_augmentation(options)
     channels = model.input_shape[-1]
     _check_channels(channels)
     options.output.mkdir(parents=True, exist_ok=True)
     written = []
     for path in track(options.images, "Predicting", transient=True):
         image = read_image(path, channels)
-        label_map = predict_image(model, image, options.tile_size).argmax(-1)
+        label_map = predict_image(model, image, options.tile_size, **averaging).argmax(-1)
         label_file = options.output / f"{path.stem}.png"
         overlay_file = options.output / f"{path.stem}_overlay.png"
         write_label_map(label_file, label_map, palette)
@@ -257,13 +338,14 @@ def _evaluate(options):
             "A model to evaluate should give scores of two classes or more. Received: one with "
             "one output channel."
         )
+    averaging = _test_time_augmentation(options)
     ignore = _ignore_label(options)
     metric = SegmentationMetrics(len(classes), ignore_class=ignore)
     console = Console(stderr=True)
     for image_path, mask_path in track(pairs, "Evaluating", transient=True, console=console):
         image, truth = _read_pair(image_path, mask_path, model.input_shape[-1], options)
         _check_labels(mask_path, truth, len(classes), ignore)
-        prediction = predict_image(model, image, options.tile_size).argmax(-1)
+        prediction = predict_image(model, image, options.tile_size, **averaging).argmax(-1)
         metric.update_state(truth, prediction)
     scores = {name: float(value) for name, value in metric.result().items()}
     per_class = dict(zip(classes, metric.per_class_iou().tolist(), strict=True))
@@ -271,6 +353,16 @@ def _evaluate(options):
         print(_to_json({**scores, "per_class_iou": per_class, "images": len(pairs)}))
     else:
         _print_scores(scores, per_class, len(pairs))
+
+
+def _test_time_augmentation(options):
+    """Return what `--tta` adds to the arguments of `predict_image`."""
+    from keras_fcn.weights import pretrained
+
+    if not options.tta:
+        return {}
+    card = pretrained().get(options.weights, {})
+    return card.get("test_time_augmentation", {"test_time_augmentation": True})
 
 
 def _ignore_label(options):
@@ -323,7 +415,6 @@ def _check_labels(path, labels, num_classes, ignore):
 
 def _to_json(scores):
     """Return JSON, in which scores that do not exist, NaN here, are null."""
-    import json
     import math
 
     def clean(value):
@@ -354,8 +445,37 @@ def _percent(share):
 
 
 def _train(options):
+    from keras_fcn.training import Recipe, train, tuned_arguments
+
+    given, output = _task_arguments(options)
+    if "from_tuning" in given:
+        found = tuned_arguments(given.pop("from_tuning"))
+        if "optimizer" in given:
+            del found["momentum"]  # of the optimizer that was found
+        given = {**found, **given}
+    elif "data" not in given:
+        raise ValueError(
+            "The training should have data. Received: neither --data nor --from-tuning. Pass "
+            "--data DIR|NAME."
+        )
+    result = train(Recipe(**given), output)
+    print(f"{result['file']}: mean IoU {result['mean_iou']:.3f} after epoch {result['epoch']}")
+
+
+def _tune(options):
+    from keras_fcn.tuner import Search, tune
+
+    given, output = _task_arguments(options)
+    result = tune(Search(**given), output)
+    print(
+        f"{result['file']}: mean IoU {result['mean_iou']:.3f} in trial {result['trial']}\n"
+        f"To train it for longer: keras-fcn train --from-tuning {output} --output DIR"
+    )
+
+
+def _task_arguments(options):
+    """Return the arguments of a `Recipe` or a `Search`, and the output folder."""
     from keras_fcn.datasets import Augmentation
-    from keras_fcn.training import Recipe, train
 
     given = dict(vars(options))
     del given["run"]
@@ -364,8 +484,7 @@ def _train(options):
         given[name] = dict(given[name])
     if "augment" in given:
         given["augment"] = _make_augmentation(given["augment"], Augmentation)
-    result = train(Recipe(**given), output)
-    print(f"{result['file']}: mean IoU {result['mean_iou']:.3f} after epoch {result['epoch']}")
+    return given, output
 
 
 def _make_augmentation(pairs, factory):
@@ -376,8 +495,8 @@ def _make_augmentation(pairs, factory):
         return factory(**{"flip": None, **dict(pairs)})
     except TypeError as error:
         raise ValueError(
-            "`--augment` takes flip, rotation, scale, contrast, brightness and elastic, each as "
-            f"NAME=VALUE, or none. Received: {error}"
+            "`--augment` takes flip, rotation, scale, contrast, brightness, elastic, saturation "
+            f"and hue, each as NAME=VALUE, or none. Received: {error}"
         ) from error
 
 
@@ -427,7 +546,17 @@ def _load_model(weights):
         raise FileNotFoundError(f"There is no model file '{weights}'.")
     model = keras.saving.load_model(weights, compile=False)
     num_classes = model.output_shape[-1]
-    return model, [f"class {i}" for i in range(num_classes)], voc_palette(num_classes)
+    return model, _class_names(Path(weights), num_classes), voc_palette(num_classes)
+
+
+def _class_names(path, num_classes):
+    """Return the names in the record that `keras-fcn train` left beside the model, else numbers."""
+    record = path.with_name("training.json")
+    if record.is_file():
+        names = json.loads(record.read_text()).get("classes", [])
+        if len(names) == num_classes:
+            return names
+    return [f"class {label}" for label in range(num_classes)]
 
 
 def _check_channels(channels):
@@ -439,19 +568,36 @@ def _check_channels(channels):
 
 
 def _models(options):
+    from keras_fcn.weights import find_card, pretrained
+
+    if options.name is not None:
+        print(json.dumps(find_card(options.name), indent=2))
+    else:
+        _print_models(pretrained())
+
+
+def _print_models(cards):
     from rich.console import Console
     from rich.table import Table
 
-    from keras_fcn.weights import pretrained
-
-    table = Table("name", "network", "classes", "dataset", "mean IoU")
-    for name, card in pretrained().items():
-        metric = card["metric"]
+    table = Table("name", "network", "parameters", "classes", "channels", "dataset", "scores")
+    for name, card in cards.items():
         table.add_row(
             name,
             card["factory"],
+            f"{card['parameters'] / 1e6:.1f} M",
             str(len(card["classes"])),
+            str(card["arguments"]["input_shape"][-1]),
             card["dataset"],
-            f"{100 * metric['mean_iou']:.1f} ({metric['split']})",
+            _describe_metric(card["metric"]),
         )
     Console().print(table)
+
+
+def _describe_metric(metric):
+    """Return the scores of a card, one a line, and in brackets with test-time augmentation."""
+    averaged = metric["with_test_time_augmentation"]
+    lines = [
+        f"{name.replace('_', ' ')} {metric[name]:.3f} ({averaged[name]:.3f})" for name in averaged
+    ]
+    return "\n".join([*lines, f"on {metric['split']}"])

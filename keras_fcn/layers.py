@@ -40,6 +40,33 @@ def _triangle(size):
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
+class BilinearCorners(keras.layers.Layer):
+    """Interpolates maps at the corners of the pixels of a map twice as high and wide.
+
+    A 2x2 convolution of the corners gives that map, and each of its pixels is in the
+    middle of what it was made from. Keras's `UpSampling2D` interpolates at the middles
+    of the pixels, and fails in TensorFlow graphs when the size of the maps is free.
+
+    Call arguments:
+        x: tensor `(batch, height, width, channels)`.
+
+    Returns:
+        Tensor `(batch, 2 * height + 1, 2 * width + 1, channels)`; beyond its border
+        the map goes on as at its border.
+    """
+
+    def call(self, x):
+        x = ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
+        x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="symmetric")
+        return ops.average_pool(x, 2, strides=1)
+
+    def compute_output_shape(self, x_shape):
+        batch, height, width, channels = x_shape
+        doubled = [size and 2 * size + 1 for size in (height, width)]
+        return (batch, *doubled, channels)
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
 class CropLike(keras.layers.Layer):
     """Crops feature maps to the height and width of a reference.
 

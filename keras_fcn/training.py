@@ -3,7 +3,7 @@
 A run writes into its output folder
 
     training.json        the recipe, versions, seed and command; the result when it is done
-    log.csv              loss and scores of each epoch, the first is 0
+    log.csv              loss, scores and seconds of each epoch, the first is 0
     best.keras           the epoch with the best mean IoU on the validation images
     last.keras           the last epoch
     pictures/            input, truth and prediction of a few validation images, for each epoch
@@ -23,6 +23,7 @@ import math
 import shlex
 import shutil
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -36,7 +37,9 @@ from keras_fcn.datasets import SOURCES, Augmentation, load
 from keras_fcn.inference import predict_image
 from keras_fcn.losses import WeightedCrossentropy
 from keras_fcn.metrics import SegmentationMetrics
-from keras_fcn.visualize import voc_palette, write_png
+from keras_fcn.optimizers import Muon
+from keras_fcn.unet import UPSAMPLINGS
+from keras_fcn.visualize import VOID_COLOR, paint, voc_palette, write_png
 from keras_fcn.weights import from_pretrained, pretrained
 
 FACTORIES = {
@@ -46,18 +49,20 @@ FACTORIES = {
     "fcn8s": "FCN8s",
     "fcn8s_at_once": "FCN8sAtOnce",
 }
+OPTIMIZERS = ("adamw", "muon", "sgd")
+CLASS_WEIGHTS = ("log", "none")
 MONITOR = "val_mean_iou"
 CHECKPOINTS = ("best.keras", "last.keras")
 AUGMENTATION = Augmentation(flip="horizontal", scale=0.25, contrast=0.2, brightness=0.1)
+MOMENTUM = 0.99  # of SGD, in both papers
 WARM_UP = 0.05  # of all steps
 PICTURED = 3  # validation images
 PANEL = 256  # largest side of a pictured image, pixels
-VOID_COLOR = (224, 224, 192)  # PASCAL VOC's
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-    """What is trained, on what, and how.
+class Task:
+    """What to learn from: the data, the batches made of it, and how many.
 
     Args:
         data: a folder of images and masks, or a name, as in `keras_fcn.datasets.load`.
@@ -68,36 +73,20 @@ class Recipe:
             folders.
         values, colors: what the pixels of the masks stand for, for folders, as in
             `keras_fcn.datasets.files.read_mask`.
-        model: a key of `FACTORIES`; by default `"unet"`, or the network of the
-            catalogue's weights.
-        filters, encoder, batch_norm: arguments of `UNet`.
-        fc_filters: argument of the FCNs.
-        weights: a name of the catalogue, from which to fine-tune, or the argument
-            `weights` of the factory.
+        crop_size: side of the random crops to train on. Validation is on whole images.
+        batch_size: images in a batch, over all devices.
+        augment: an `Augmentation`, or None.
         epochs: how often to validate and save.
         steps: batches in an epoch; by default as many as give each image once.
-        batch_size: images in a batch, over all devices.
-        crop_size: side of the random crops to train on. Validation is on whole images.
-        augment: an `Augmentation`, or None.
-        class_weights: `"log"` weighs a class by 1 / log(1.1 + its share of the
-            training pixels), 1 on average over the pixels; `"none"` all alike.
-        learning_rate: highest learning rate of AdamW: it rises linearly over a
-            twentieth of the steps and falls along a cosine. By default 1e-3 for a
-            U-Net from scratch, else 1e-4.
-        early_stopping: epochs without a better mean IoU after which to stop, counted
-            anew after an interruption; by default it goes on to the end.
-        mixed_precision: whether to compute in bfloat16, with float32 weights and scores.
-        data_parallel: whether to share each batch among all devices.
         seed: of the weights, the order of the images, crops and augmentation.
 
     Raises:
-        ValueError: for an argument out of its range or that does not go with the model.
+        ValueError: for an argument out of its range.
 
     Example:
 
-    >>> recipe = Recipe("shapes/cells", filters=(16, 32, 64), epochs=20, crop_size=96)
-    >>> recipe.learning_rate
-    0.001
+    >>> Task("shapes/cells", crop_size=96).parameters["crop_size"]
+    96
     """
 
     data: str
@@ -107,57 +96,18 @@ class Recipe:
     ignore: int | None = None
     values: dict | None = None
     colors: dict | None = None
-    model: str | None = None
-    filters: tuple | None = None
-    encoder: str | None = None
-    batch_norm: bool = False
-    fc_filters: int | None = None
-    weights: str | None = None
+    crop_size: int = 256
+    batch_size: int = 4
+    augment: Augmentation | None = AUGMENTATION
     epochs: int = 50
     steps: int | None = None
-    batch_size: int = 4
-    crop_size: int = 256
-    augment: Augmentation | None = AUGMENTATION
-    class_weights: str = "log"
-    learning_rate: float | None = None
-    early_stopping: int | None = None
-    mixed_precision: bool = False
-    data_parallel: bool = False
     seed: int = 0
 
     def __post_init__(self):
         object.__setattr__(self, "data", str(self.data))
-        for name in ("epochs", "steps", "batch_size", "crop_size", "early_stopping", "num_classes"):
+        for name in ("num_classes", "crop_size", "batch_size", "epochs", "steps"):
             if getattr(self, name) is not None:
                 check_positive_integer(name, getattr(self, name))
-        check_choice("class_weights", self.class_weights, ("log", "none"))
-        self._check_architecture()
-        if self.weights not in pretrained() and self.model is None:
-            object.__setattr__(self, "model", "unet")
-        if self.learning_rate is None:
-            fresh_unet = self.model == "unet" and self.weights is None
-            object.__setattr__(self, "learning_rate", 1e-3 if fresh_unet else 1e-4)
-        if not self.learning_rate > 0:
-            raise ValueError(
-                f"`learning_rate` should be above 0. Received: learning_rate={self.learning_rate}"
-            )
-
-    def _check_architecture(self):
-        """Raise for arguments that do not go with the model."""
-        unet = {"filters": self.filters, "encoder": self.encoder, "batch_norm": self.batch_norm}
-        fcn = {"fc_filters": self.fc_filters}
-        if self.weights in pretrained():
-            owner, foreign = f"the weights {self.weights!r}", {"model": self.model, **unet, **fcn}
-        else:
-            owner = self.model or "unet"
-            check_choice("model", owner, tuple(FACTORIES))
-            foreign = fcn if owner == "unet" else unet
-        if given := [name for name, value in foreign.items() if value]:
-            raise ValueError(
-                f"Each network has arguments of its own. Received: {', '.join(given)} together "
-                f"with {owner}, which {'has' if len(given) == 1 else 'have'} no place there. "
-                "Leave it out."
-            )
 
     @property
     def parameters(self):
@@ -169,6 +119,113 @@ class Recipe:
             if parameters[name] is not None:
                 parameters[name] = sorted(parameters[name].items())
         return json.loads(json.dumps(parameters))
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe(Task):
+    """What is trained, on what, and how.
+
+    Args:
+        data, split, validation, num_classes, ignore, values, colors, crop_size,
+            batch_size, augment, epochs, steps, seed: see `Task`.
+        model: a key of `FACTORIES`; by default `"unet"`, or the network of the
+            catalogue's weights.
+        filters, encoder, batch_norm, dropout, upsampling: arguments of `UNet`; those
+            that are None have its defaults.
+        fc_filters: argument of the FCNs.
+        weights: a name of the catalogue, from which to fine-tune, or the argument
+            `weights` of the factory.
+        class_weights: `"log"`, see `log_class_weights`, or `"none"`.
+        optimizer: `"adamw"`, `"muon"` (`keras_fcn.optimizers.Muon`) or `"sgd"`.
+        learning_rate: the highest: it rises linearly over a twentieth of the steps and
+            falls along a cosine. By default 1e-3 for a U-Net from scratch, else 1e-4.
+        momentum: of SGD; by default 0.99, as in both papers.
+        early_stopping: epochs without a better mean IoU after which to stop, counted
+            anew after an interruption; by default it goes on to the end.
+        mixed_precision: whether to compute in bfloat16, with float32 weights and scores.
+        data_parallel: whether to share each batch among all devices.
+
+    Raises:
+        ValueError: for an argument out of its range or that does not go with the model.
+
+    Example:
+
+    >>> recipe = Recipe("shapes/cells", filters=(16, 32, 64), epochs=20, crop_size=96)
+    >>> recipe.learning_rate
+    0.001
+    """
+
+    model: str | None = None
+    filters: tuple | None = None
+    encoder: str | None = None
+    batch_norm: bool = False
+    dropout: float | None = None
+    upsampling: str | None = None
+    fc_filters: int | None = None
+    weights: str | None = None
+    class_weights: str = "log"
+    optimizer: str = "adamw"
+    learning_rate: float | None = None
+    momentum: float | None = None
+    early_stopping: int | None = None
+    mixed_precision: bool = False
+    data_parallel: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.early_stopping is not None:
+            check_positive_integer("early_stopping", self.early_stopping)
+        check_choice("class_weights", self.class_weights, CLASS_WEIGHTS)
+        self._check_architecture()
+        if self.weights not in pretrained() and self.model is None:
+            object.__setattr__(self, "model", "unet")
+        self._check_optimizer()
+
+    def _check_architecture(self):
+        """Raise for arguments that do not go with the model."""
+        if self.upsampling is not None:
+            check_choice("upsampling", self.upsampling, UPSAMPLINGS)
+        if self.dropout is not None and not 0 <= self.dropout < 1:
+            raise ValueError(
+                f"`dropout` should be from 0 to below 1. Received: dropout={self.dropout}"
+            )
+        unet = ("filters", "encoder", "batch_norm", "dropout", "upsampling")
+        fcn = ("fc_filters",)
+        if self.weights in pretrained():
+            owner, foreign = f"the weights {self.weights!r}", ("model", *unet, *fcn)
+        else:
+            owner = self.model or "unet"
+            check_choice("model", owner, tuple(FACTORIES))
+            foreign = fcn if owner == "unet" else unet
+        # a dropout of 0 is given, and equals False
+        if given := [name for name in foreign if not _is_absent(getattr(self, name))]:
+            raise ValueError(
+                f"Each network has arguments of its own. Received: {', '.join(given)} together "
+                f"with {owner}, which {'has' if len(given) == 1 else 'have'} no place there. "
+                "Leave it out."
+            )
+
+    def _check_optimizer(self):
+        """Raise for settings that no optimizer has; fill in the defaults."""
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        if self.learning_rate is None:
+            fresh_unet = self.model == "unet" and self.weights is None
+            object.__setattr__(self, "learning_rate", 1e-3 if fresh_unet else 1e-4)
+        if not self.learning_rate > 0:
+            raise ValueError(
+                f"`learning_rate` should be above 0. Received: learning_rate={self.learning_rate}"
+            )
+        if self.optimizer == "sgd" and self.momentum is None:
+            object.__setattr__(self, "momentum", MOMENTUM)
+        if self.momentum is not None and (self.optimizer != "sgd" or not 0 <= self.momentum < 1):
+            raise ValueError(
+                '`momentum` should be from 0 to below 1, and goes with `optimizer="sgd"`. '
+                f"Received: momentum={self.momentum}, optimizer={self.optimizer!r}"
+            )
+
+
+def _is_absent(value):
+    return value is None or value is False
 
 
 def train(recipe, output):
@@ -183,8 +240,8 @@ def train(recipe, output):
         output: folder of the run, new or empty, or that of the interrupted run.
 
     Returns:
-        Dict of the model's `file`, its `mean_iou` on the validation images, whole, and
-        its `epoch`, counted from 1.
+        Dict of the model's `file`, its `mean_iou` on the validation images, whole, its
+        `epoch`, counted from 1, and the `seconds` that all epochs took.
 
     Raises:
         FileExistsError: when `output` holds a finished run, or files of something else.
@@ -199,22 +256,23 @@ def train(recipe, output):
     'runs/cells/model.keras'
     """
     output = Path(output)
-    resumed = _check_output(output, recipe.parameters)
+    resumed = check_output(output, recipe.parameters)
     _mend_backup(output / "backup")
     keras.utils.set_random_seed(recipe.seed)
-    labels = _count_labels(recipe)
+    labels = count_labels(recipe)
     with _precision(recipe.mixed_precision), _devices(recipe.data_parallel) as devices:
         _check_batch_size(recipe.batch_size, devices)
         model = _build(recipe, labels.num_classes, labels.channels)
-        steps = recipe.steps or math.ceil(labels.images["train"] / recipe.batch_size)
-        weights = _class_weights(labels.training) if recipe.class_weights == "log" else None
+        steps = count_steps(recipe, labels)
+        weights = log_class_weights(labels.training) if recipe.class_weights == "log" else None
         _compile(model, recipe, steps, weights, labels.ignore)
         if not resumed:
             output.mkdir(parents=True, exist_ok=True)
-            _write_json(output / "training.json", _record(recipe, labels, weights, steps))
+            record = {**describe_run(recipe, labels), "class_weights": weights, "steps": steps}
+            write_json(output / "training.json", record)
         history = model.fit(
-            _training_set(recipe, _completed_epochs(output)),
-            validation_data=_validation_set(recipe, labels.ignore, devices),
+            training_set(recipe, _completed_epochs(output)),
+            validation_data=validation_set(recipe, labels.ignore, devices),
             epochs=recipe.epochs,
             steps_per_epoch=steps,
             callbacks=_callbacks(recipe, output, labels),
@@ -225,17 +283,73 @@ def train(recipe, output):
     return _finish(output)
 
 
+# From a search
+
+
+def tuned_arguments(folder):
+    """Return the arguments of `Recipe` for the best trial of a search.
+
+    They are its data, crops, batches and augmentation, the network, the optimizer and
+    the class weights; how long to train is not among them.
+
+    Args:
+        folder: the output folder of `keras_fcn.tuner.tune`.
+
+    Returns:
+        Dict of keyword arguments of `Recipe`.
+
+    Raises:
+        FileNotFoundError: when the folder holds no search.
+        ValueError: when its search is not done.
+
+    Example:
+
+    >>> Recipe(**tuned_arguments("runs/search"), epochs=100)  # doctest: +SKIP
+    """
+    path = Path(folder) / "tuning.json"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"A search should have left '{path}', and there is no such file. Pass the output "
+            "folder of `keras-fcn tune`."
+        )
+    record = json.loads(path.read_text())
+    if "recipe" not in record:
+        raise ValueError(
+            f"The search should be done. Received: '{folder}', where it was interrupted. Run the "
+            f"same `keras-fcn tune` again, and it goes on: {record['command']}"
+        )
+    arguments = record["recipe"]
+    if arguments["augment"] is not None:
+        arguments["augment"] = Augmentation(**arguments["augment"])
+    if arguments["values"] is not None:
+        arguments["values"] = dict(arguments["values"])
+    if arguments["colors"] is not None:
+        arguments["colors"] = {tuple(color): label for color, label in arguments["colors"]}
+    return arguments
+
+
 # The output folder
 
 
-def _check_output(output, parameters):
-    """Return whether the folder holds an interrupted run of these parameters; raise for others."""
-    if (output / "model.keras").exists():
+def check_output(output, parameters, record="training.json", result="model.keras"):
+    """Return whether the output folder holds an interrupted run of these parameters.
+
+    Args:
+        output: path of the folder.
+        parameters: dict of what the run depends on, as JSON stores it.
+        record: name of the file that holds them from the beginning of a run.
+        result: name of the file that a finished run has written.
+
+    Raises:
+        FileExistsError: when it holds a finished run, or files of something else.
+        ValueError: when it holds a run of other parameters.
+    """
+    if (output / result).exists():
         raise FileExistsError(
             f"The output folder should hold no finished run. Received: '{output}', with "
-            "model.keras. Choose another folder."
+            f"{result}. Choose another folder."
         )
-    record = output / "training.json"
+    record = output / record
     if not record.exists():
         if output.exists() and any(output.iterdir()):
             raise FileExistsError(
@@ -257,14 +371,14 @@ def _check_output(output, parameters):
     return True
 
 
-def _record(recipe, labels, class_weights, steps):
-    """Return what is written beside the weights, so that the run can be repeated."""
+def describe_run(task, labels):
+    """Return what is written beside the weights, so that the run can be repeated: a dict."""
     import keras_fcn
 
     return {
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "parameters": recipe.parameters,
-        "seed": recipe.seed,
+        "parameters": task.parameters,
+        "seed": task.seed,
         "versions": {
             "keras_fcn": keras_fcn.__version__,
             "keras": keras.__version__,
@@ -275,12 +389,10 @@ def _record(recipe, labels, class_weights, steps):
         "classes": labels.classes,
         "ignore": labels.ignore,
         "pixels": labels.training.tolist(),  # of each class
-        "class_weights": class_weights,
-        "steps": steps,
     }
 
 
-def _write_json(path, record):
+def write_json(path, record):
     """Write a record beside its path, then rename it."""
     beside = path.with_name(f".{path.name}")
     beside.write_text(json.dumps(record, indent=2) + "\n")
@@ -362,13 +474,20 @@ def _check_loss(losses, output):
 
 def _finish(output):
     """Write the final model and the result; return the result."""
-    mean_iou, epoch = _best(_read_log(output))
+    rows = _read_log(output)
+    mean_iou, epoch = _best(rows)
+    seconds = sum(float(row["seconds"]) for row in rows)
     model = output / "model.keras"
     beside = output / ".model.keras"
     keras.saving.load_model(output / "best.keras", compile=False).save(beside)
-    result = {"file": str(model), "mean_iou": mean_iou, "epoch": epoch + 1}
+    result = {
+        "file": str(model),
+        "mean_iou": mean_iou,
+        "epoch": epoch + 1,
+        "seconds": round(seconds, 1),
+    }
     record = json.loads((output / "training.json").read_text())
-    _write_json(output / "training.json", {**record, "result": {**result, "file": model.name}})
+    write_json(output / "training.json", {**record, "result": {**result, "file": model.name}})
     beside.replace(model)
     shutil.rmtree(output / "backup")
     return result
@@ -378,7 +497,7 @@ def _finish(output):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Labels:
+class Labels:
     """What a pass over the data finds."""
 
     images: dict  # {"train": images, "validation": images}
@@ -390,35 +509,46 @@ class _Labels:
     num_classes = property(lambda self: len(self.classes))
 
 
-def _load(recipe, split, **options):
-    if recipe.data.partition("/")[0] not in SOURCES:
-        options |= {"values": recipe.values, "colors": recipe.colors}
+def _load(task, split, **options):
+    if task.data.partition("/")[0] not in SOURCES:
+        options |= {"values": task.values, "colors": task.colors}
     with warnings.catch_warnings():
         # without `ignore`, load warns of 255 in the masks; here it is then the ignore label
         warnings.filterwarnings("ignore", "The masks hold the label 255")
-        return load(recipe.data, split, ignore=recipe.ignore, **options)
+        return load(task.data, split, ignore=task.ignore, **options)
 
 
-def _count_labels(recipe):
-    """Read all label maps once: a compiled step could not tell of a label that is no class."""
-    source = SOURCES.get(recipe.data.partition("/")[0])
-    ignore = recipe.ignore
+def count_labels(task):
+    """Read all label maps once: a compiled step could not tell of a label that is no class.
+
+    Args:
+        task: `Task`.
+
+    Returns:
+        `Labels`.
+
+    Raises:
+        ValueError: when a label is no class, or a split has no labelled pixels.
+        FileNotFoundError: when the data does not exist.
+    """
+    source = SOURCES.get(task.data.partition("/")[0])
+    ignore = task.ignore
     if ignore is None:
         ignore = 255 if source is None else source.ignore
     images, pixels = {}, {}
-    for name, split in (("train", recipe.split), ("validation", recipe.validation)):
-        dataset = _load(recipe, split)
+    for name, split in (("train", task.split), ("validation", task.validation)):
+        dataset = _load(task, split)
         images[name], pixels[name] = _count(dataset, ignore)
         if not pixels[name]:
             raise ValueError(
                 f"The split {split!r} should have labelled pixels. Received: {images[name]} "
                 f"images whose every pixel has the ignore label {ignore}."
             )
-    classes = _class_names(recipe, source, max(pixels["train"]) + 1)
+    classes = _class_names(task, source, max(pixels["train"]) + 1)
     for split in pixels:
         _check_labels(pixels[split], len(classes), split, ignore)
     training = np.array([pixels["train"][label] for label in range(len(classes))])
-    return _Labels(images, dataset.element_spec[0].shape[-1], classes, ignore, training)
+    return Labels(images, dataset.element_spec[0].shape[-1], classes, ignore, training)
 
 
 def _count(dataset, ignore):
@@ -432,16 +562,16 @@ def _count(dataset, ignore):
     return images, pixels
 
 
-def _class_names(recipe, source, occurring):
+def _class_names(task, source, occurring):
     """Return the names of the classes, numbers where none are known."""
     if source is not None:
         names = source.classes
         if isinstance(names, dict):  # by configuration, of which the first is the default
-            names = names[recipe.data.partition("/")[2] or next(iter(names))]
-        if recipe.num_classes in (None, len(names)):
+            names = names[task.data.partition("/")[2] or next(iter(names))]
+        if task.num_classes in (None, len(names)):
             return list(names)
     # one class alone is nothing to learn
-    return [f"class {label}" for label in range(recipe.num_classes or max(2, occurring))]
+    return [f"class {label}" for label in range(task.num_classes or max(2, occurring))]
 
 
 def _check_labels(pixels, num_classes, split, ignore):
@@ -454,26 +584,49 @@ def _check_labels(pixels, num_classes, split, ignore):
         )
 
 
-def _class_weights(pixels):
-    """Weigh rare classes up by the logarithm of their share; 1 on average over the pixels."""
+def log_class_weights(pixels):
+    """Weigh rare classes up by the logarithm of their share; 1 on average over the pixels.
+
+    Args:
+        pixels: array or list of `(num_classes,)`, labelled pixels of each class.
+
+    Returns:
+        A list of one weight a class, proportional to 1 / log(1.1 + its share).
+
+    Example:
+
+    >>> [round(weight, 2) for weight in log_class_weights([90, 10])]
+    [0.78, 2.97]
+    """
+    pixels = np.asarray(pixels)
     weights = 1 / np.log(1.1 + pixels / pixels.sum())
     return (weights * pixels.sum() / (weights * pixels).sum()).tolist()
 
 
-def _training_set(recipe, completed):
-    """An endless stream of full batches (batch, crop, crop, channels), (batch, crop, crop)."""
+def count_steps(task, labels):
+    """Return the batches in an epoch."""
+    return task.steps or math.ceil(labels.images["train"] / task.batch_size)
+
+
+def training_set(task, completed=0):
+    """An endless stream of full batches (batch, crop, crop, channels), (batch, crop, crop).
+
+    Args:
+        task: `Task`.
+        completed: epochs of the run that need no batches any more.
+    """
     crops = _load(
-        recipe,
-        recipe.split,
-        crop_size=recipe.crop_size,
+        task,
+        task.split,
+        crop_size=task.crop_size,
         shuffle=True,
-        augment=recipe.augment,
-        seed=recipe.seed + completed,  # a resumed run does not see the first epochs' crops again
+        augment=task.augment,
+        seed=task.seed + completed,  # a resumed run does not see the first epochs' crops again
     )
-    return crops.repeat().batch(recipe.batch_size, drop_remainder=True).prefetch(2)
+    return crops.repeat().batch(task.batch_size, drop_remainder=True).prefetch(2)
 
 
-def _validation_set(recipe, ignore, devices):
+def validation_set(task, ignore, devices=1):
     """Whole images, one for each device: padded together, the last ones filled with void."""
     import tensorflow as tf
 
@@ -483,7 +636,7 @@ def _validation_set(recipe, ignore, devices):
         labels = tf.pad(labels, [[0, missing], [0, 0], [0, 0]], constant_values=ignore)
         return images, labels
 
-    dataset = _load(recipe, recipe.validation, batch_size=devices)
+    dataset = _load(task, task.validation, batch_size=devices)
     return dataset if devices == 1 else dataset.map(fill)
 
 
@@ -505,14 +658,16 @@ def _build(recipe, num_classes, channels):
     arguments = {
         "filters": recipe.filters and tuple(recipe.filters),
         "encoder": recipe.encoder,
-        "batch_norm": recipe.batch_norm,
+        "batch_norm": recipe.batch_norm or None,
+        "dropout": recipe.dropout,
+        "upsampling": recipe.upsampling,
         "fc_filters": recipe.fc_filters,
         "weights": recipe.weights,
     }
     return getattr(keras_fcn, FACTORIES[recipe.model])(
         input_shape=(None, None, channels),
         num_classes=num_classes,
-        **{name: value for name, value in arguments.items() if value},
+        **{name: value for name, value in arguments.items() if value is not None},
     )
 
 
@@ -525,8 +680,30 @@ def _compile(model, recipe, steps, class_weights, ignore):
         warmup_target=recipe.learning_rate,
         warmup_steps=warm_up,
     )
+    optimizer = make_optimizer(recipe.optimizer, schedule, recipe.momentum)
+    compile_model(model, optimizer, class_weights, ignore)
+
+
+def make_optimizer(name, learning_rate, momentum=None):
+    """Return the optimizer of a name of `OPTIMIZERS`; only SGD has a momentum to set."""
+    if name == "sgd":
+        return keras.optimizers.SGD(learning_rate, momentum)
+    if name == "muon":
+        return Muon(learning_rate)
+    return keras.optimizers.AdamW(learning_rate)
+
+
+def compile_model(model, optimizer, class_weights=None, ignore=None):
+    """Compile a network for label maps, with `val_mean_iou` among the scores of validation.
+
+    Args:
+        model: Keras model of class probabilities.
+        optimizer: Keras optimizer.
+        class_weights: list of one weight a class; by default 1 each.
+        ignore: the label of void pixels, or None.
+    """
     model.compile(
-        optimizer=keras.optimizers.AdamW(schedule),
+        optimizer=optimizer,
         loss=WeightedCrossentropy(class_weights, ignore_class=ignore),
         metrics=[SegmentationMetrics(model.output_shape[-1], ignore)],
         # XLA on TensorFlow is slower on CPUs, and compiles anew for every size of image
@@ -599,6 +776,7 @@ def _callbacks(recipe, output, labels):
     pictured = _load(recipe, recipe.validation).take(PICTURED).as_numpy_iterator()
     callbacks = [
         keras.callbacks.TerminateOnNaN(),
+        EpochSeconds(),
         keras.callbacks.CSVLogger(output / "log.csv", append=True),
         keras.callbacks.ModelCheckpoint(
             besides["best.keras"], save_best_only=True, initial_value_threshold=threshold, **better
@@ -628,6 +806,16 @@ def _rename(besides, output):
     for name, path in besides.items():
         if path.exists():
             path.replace(output / name)
+
+
+class EpochSeconds(keras.callbacks.Callback):
+    """Adds to the logs of an epoch the `seconds` that it took, validation included."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begin = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["seconds"] = time.perf_counter() - self.begin
 
 
 class ImageGrid(keras.callbacks.Callback):
@@ -667,10 +855,7 @@ class ImageGrid(keras.callbacks.Callback):
         write_png(self.folder / f"epoch_{epoch + 1:04d}.png", _draw_grid(rows))
 
     def _paint(self, label_map):
-        """Return the colours (H, W, 3) of a label map."""
-        void = label_map == self.ignore
-        colors = self.palette[np.where(void, 0, label_map)]
-        return np.where(void[..., None], np.uint8(VOID_COLOR), colors)
+        return paint(label_map, self.palette, self.ignore, VOID_COLOR)
 
 
 def _draw_grid(rows, gap=4):

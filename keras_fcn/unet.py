@@ -9,8 +9,10 @@ from keras import layers
 
 from keras_fcn import vgg16
 from keras_fcn.arguments import check_choice, check_model_arguments, check_positive_integer
-from keras_fcn.layers import CropLike, SizeCheck, VGGPreprocessing
+from keras_fcn.layers import BilinearCorners, CropLike, SizeCheck, VGGPreprocessing
 from keras_fcn.weights import load_weights
+
+UPSAMPLINGS = ("transpose", "bilinear")
 
 
 def UNet(
@@ -23,6 +25,7 @@ def UNet(
     encoder=None,
     batch_norm=False,
     dropout=0.5,
+    upsampling="transpose",
     include_preprocessing=True,
     name="unet",
 ):
@@ -47,6 +50,10 @@ def UNet(
             followed by batch normalisation.
         dropout: rate of the dropout at the end of the contracting path, after
             its two deepest levels.
+        upsampling: how the expanding path doubles the size of its maps:
+            `"transpose"`, a transposed 2x2 convolution with stride 2, or
+            `"bilinear"`, bilinear interpolation and then a 2x2 convolution. The
+            weights of one do not fit the other.
         include_preprocessing: whether the model takes pixels in [0, 255] and
             scales them itself: to [-1, 1], or with `encoder="vgg16"` from RGB
             to BGR with the mean subtracted.
@@ -74,6 +81,7 @@ def UNet(
     arguments = locals()
     check_model_arguments(input_shape, num_classes, classifier_activation, padding)
     _check_filters(filters, encoder)
+    check_choice("upsampling", upsampling, UPSAMPLINGS)
 
     images = keras.Input(input_shape, name="images")
     blocks = vgg16.BLOCKS if encoder == "vgg16" else _paper_blocks(filters)
@@ -99,9 +107,7 @@ def UNet(
     offsets = _valid_offsets(convolutions)
     for level in range(len(skips), 0, -1):
         width = filters[level - 1]
-        x = layers.Conv2DTranspose(
-            width, 2, strides=2, kernel_initializer="he_normal", name=f"upconv{level}"
-        )(x)
+        x = _upsample(x, width, upsampling, level)
         x = _copy_and_crop(x, skips[level - 1], offsets[level - 1], padding, level)
         for number in (1, 2):
             x = vgg16.conv(
@@ -147,6 +153,15 @@ def _preprocess(images, encoder):
         return VGGPreprocessing(dtype="float32", name="preprocessing")(images)
     scale = layers.Rescaling(1 / 127.5, offset=-1, dtype="float32", name="preprocessing")
     return scale(images)
+
+
+def _upsample(x, width, upsampling, level):
+    """The up-convolution: twice the height and width, and `width` channels."""
+    settings = {"kernel_initializer": "he_normal", "name": f"upconv{level}"}
+    if upsampling == "bilinear":
+        x = BilinearCorners(name=f"upsample{level}")(x)
+        return layers.Conv2D(width, 2, **settings)(x)
+    return layers.Conv2DTranspose(width, 2, strides=2, **settings)(x)
 
 
 def _copy_and_crop(x, skip, offset, padding, level):

@@ -39,6 +39,23 @@ def pretrained():
     return {card["name"]: card for card in cards}
 
 
+def find_card(name):
+    """Return the card of the weights of a name.
+
+    Raises:
+        ValueError: for an unknown name.
+    """
+    cards = pretrained()
+    if name not in cards:
+        raise ValueError(
+            f"Pretrained weights go by the names {sorted(cards)}; the `weights` of a factory may "
+            "also be None, 'imagenet', 'pascal_voc', or the path of a `.weights.h5` or `.keras` "
+            "file. "
+            f"Received: {name!r}.{suggest(name, [*cards, 'imagenet', 'pascal_voc'])}"
+        )
+    return cards[name]
+
+
 def from_pretrained(name, num_classes=None):
     """Build the model that a card describes, with its weights, verified.
 
@@ -62,7 +79,7 @@ def from_pretrained(name, num_classes=None):
     >>> model.output_shape
     (None, None, None, 11)
     """
-    card = _card(name)
+    card = find_card(name)
     model = _factory(card)(**card["arguments"], weights=name, name=name)
     if num_classes in (None, card["arguments"]["num_classes"]):
         return model
@@ -161,7 +178,7 @@ def load_weights(model, factory, arguments):
     elif weights == "pascal_voc":
         load_pascal_voc(model)
     else:
-        card = _card(weights)
+        card = find_card(weights)
         _check_card(card, factory, arguments)
         load_file(model, _verified_file(card))
 
@@ -252,6 +269,23 @@ def save_half_precision(model, path):
     half.replace(path)
 
 
+def fingerprint(model):
+    """Return what a model predicts for a generated image, by which its weights are known again.
+
+    Args:
+        model: Keras model on pixels in [0, 255].
+
+    Returns:
+        List of lists of lists `(2, 3, num_classes)`: the predictions at six places of
+        an image of 64x96 pixels, rounded to 4 decimals.
+    """
+    rows, columns, channels = np.mgrid[:64, :96, : model.input_shape[-1]]
+    image = 127.5 * (1 + np.sin(rows / (3 + channels)) * np.cos(columns / (5 + 2 * channels)))
+    predictions = model(image[None].astype("float32"), training=False)
+    places = keras.ops.convert_to_numpy(predictions)[0, 16::32, 16::32]
+    return places.round(4).tolist()
+
+
 def sha256(path):
     """Return the sha256 of a file, in hexadecimal."""
     with Path(path).open("rb") as file:
@@ -263,18 +297,6 @@ def _directory():
     package = Path(__file__).parent
     installed = package / "pretrained_weights"
     return installed if installed.is_dir() else package.parent / "weights"
-
-
-def _card(name):
-    cards = pretrained()
-    if name not in cards:
-        raise ValueError(
-            f"Pretrained weights go by the names {sorted(cards)}; the `weights` of a factory may "
-            "also be None, 'imagenet', 'pascal_voc', or the path of a `.weights.h5` or `.keras` "
-            "file. "
-            f"Received: {name!r}.{suggest(name, [*cards, 'imagenet', 'pascal_voc'])}"
-        )
-    return cards[name]
 
 
 def _factory(card):

@@ -6,9 +6,10 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 from sklearn.metrics import jaccard_score
 
-from keras_fcn import UNet, predict_image
+from keras_fcn import UNet, from_pretrained, predict_image, pretrained
 from keras_fcn.cli import main
 from keras_fcn.datasets import Augmentation
+from keras_fcn.metrics import SegmentationMetrics
 
 
 @pytest.fixture
@@ -65,6 +66,13 @@ def test_models_lists_what_ships(capsys):
     assert "unet_camvid" in capsys.readouterr().out
 
 
+def test_models_prints_a_card(capsys):
+    assert main(["models", "unet_camvid"]) == 0
+    assert json.loads(capsys.readouterr().out) == pretrained()["unet_camvid"]
+    assert main(["models", "unet_canvid"]) == 1
+    assert "Did you mean 'unet_camvid'" in capsys.readouterr().err
+
+
 @pytest.fixture
 def pairs(tmp_path, rng):
     """Two images of different sizes, with masks of the classes 0 and 1 and void, 255."""
@@ -109,12 +117,40 @@ def test_evaluate_counts_the_pixels_of_all_images(pairs, model, capsys):
     assert scores["images"] == 2
 
 
+def test_evaluate_averages_the_mirror_image(pairs, model, capsys):
+    folders, maps = pairs
+    assert main(["evaluate", "--weights", model[1], *folders, "--tta", "--json"]) == 0
+    metric = SegmentationMetrics(3, ignore_class=255)
+    for image, truth in maps:
+        scores = predict_image(model[0], image, test_time_augmentation=True)
+        metric.update_state(truth, scores.argmax(-1))
+    result = json.loads(capsys.readouterr().out)["pixel_accuracy"]
+    assert result == pytest.approx(float(metric.result()["pixel_accuracy"]))
+
+
+def test_predict_averages_as_the_card_says(photo, tmp_path):
+    output = tmp_path / "out"
+    command = ["predict", str(photo), "--tta", "--weights", "unet_camvid", "--output", str(output)]
+    assert main(command) == 0
+    averaging = pretrained()["unet_camvid"]["test_time_augmentation"]
+    image = np.asarray(Image.open(photo))
+    expected = predict_image(from_pretrained("unet_camvid"), image, **averaging).argmax(-1)
+    np.testing.assert_array_equal(np.asarray(Image.open(output / "photo.png")), expected)
+
+
 def test_evaluate_prints_tables(pairs, model, capsys):
     assert main(["evaluate", "--weights", model[1], *pairs[0]]) == 0
     output = capsys.readouterr().out
     assert "class 2 │ -" in output
     assert "mean iou" in output
     assert "2 images" in output
+
+
+def test_classes_have_the_names_in_the_record_of_the_training(pairs, model, tmp_path, capsys):
+    record = {"classes": ["sky", "road", "car"]}
+    (tmp_path / "training.json").write_text(json.dumps(record))
+    assert main(["evaluate", "--weights", model[1], *pairs[0], "--json"]) == 0
+    assert list(json.loads(capsys.readouterr().out)["per_class_iou"]) == record["classes"]
 
 
 def test_evaluate_names_the_label_that_is_no_class(pairs, model, tmp_path, capsys):
@@ -176,7 +212,8 @@ def test_train_makes_the_recipe(tmp_path, monkeypatch, capsys):
     assert main(command) == 0
     options = [
         "--classes", "3", "--filters", "4", "8", "--values", "0=0", "255=1", "--learning-rate",
-        "0.01", "--augment", "flip=vertical", "elastic=10", "--mixed-precision",
+        "0.01", "--augment", "flip=vertical", "elastic=10", "--mixed-precision", "--dropout", "0",
+        "--upsampling", "bilinear", "--optimizer", "sgd", "--momentum", "0.5",
     ]  # fmt: skip
     assert main([*command, *options]) == 0
     assert main([*command, "--augment", "none"]) == 0
@@ -185,6 +222,8 @@ def test_train_makes_the_recipe(tmp_path, monkeypatch, capsys):
     assert (default.epochs, default.model, default.learning_rate) == (50, "unet", 1e-3)
     assert (given.num_classes, given.filters, given.values) == (3, [4, 8], {0: 0, 255: 1})
     assert (given.learning_rate, given.mixed_precision) == (0.01, True)
+    assert (given.dropout, given.upsampling) == (0, "bilinear")
+    assert (given.optimizer, given.momentum) == ("sgd", 0.5)
     assert given.augment == Augmentation(flip="vertical", elastic=10)
     assert plain.augment is None
     assert "mean IoU 0.500 after epoch 3" in capsys.readouterr().out

@@ -5,6 +5,8 @@ from conftest import call, check_free_size, pass_through, randomize
 from scipy.ndimage import center_of_mass
 
 from keras_fcn import UNet
+from keras_fcn.layers import BilinearCorners
+from keras_fcn.unet import UPSAMPLINGS
 
 SMALL = {"filters": (4, 6, 8)}
 
@@ -27,6 +29,7 @@ def test_parameters_are_the_papers(arguments, num_parameters):
         ({}, (188, 204), (4, 20)),
         ({"encoder": "vgg16", "input_shape": (None, None, 3)}, (260, 244), (20, 4)),
         ({"filters": (4, 8)}, (18, 20), (2, 4)),
+        ({"filters": (4, 8), "upsampling": "bilinear"}, (18, 20), (2, 4)),
     ],
 )
 def test_unpadded_sizes(arguments, input_size, output_size):
@@ -37,7 +40,12 @@ def test_unpadded_sizes(arguments, input_size, output_size):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"batch_norm": True}, {"encoder": "vgg16", "filters": (4, 4, 4, 4, 4)}],
+    [
+        {},
+        {"batch_norm": True},
+        {"upsampling": "bilinear"},
+        {"encoder": "vgg16", "filters": (4, 4, 4, 4, 4)},
+    ],
 )
 def test_output_has_the_images_size(narrow_vgg16, rng, arguments):
     model = UNet(num_classes=3, **{**SMALL, **arguments})
@@ -45,13 +53,31 @@ def test_output_has_the_images_size(narrow_vgg16, rng, arguments):
         assert call(model, rng.random((1, height, width, 3))).shape == (1, height, width, 3)
 
 
-def test_size_is_free_after_save_load_and_clone_and_in_fit(rng, tmp_path):
-    check_free_size(UNet(num_classes=3, batch_norm=True, **SMALL), rng, tmp_path)
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
+def test_size_is_free_after_save_load_and_clone_and_in_fit(upsampling, rng, tmp_path):
+    model = UNet(num_classes=3, batch_norm=True, upsampling=upsampling, **SMALL)
+    check_free_size(model, rng, tmp_path)
 
 
+def test_bilinear_upsampling_is_keras_resize(rng):
+    """The mean of a pixel's corners is the pixel of the map twice as high and wide."""
+    x = rng.random((2, 5, 1, 3)).astype("float32")
+    corners = keras.ops.convert_to_numpy(BilinearCorners()(x))
+    assert corners.shape == BilinearCorners().compute_output_shape(x.shape) == (2, 11, 3, 3)
+    pixels = keras.ops.average_pool(corners, 2, strides=1)
+    expected = keras.ops.image.resize(x, (10, 2), interpolation="bilinear")
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(pixels), keras.ops.convert_to_numpy(expected), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 @pytest.mark.parametrize("padding", ["same", "valid"])
-def test_image_moved_by_the_stride_moves_the_scores_by_it(rng, padding):
-    model = UNet(padding=padding, classifier_activation=None, include_preprocessing=False, **SMALL)
+def test_image_moved_by_the_stride_moves_the_scores_by_it(rng, padding, upsampling):
+    model = UNet(
+        padding=padding, upsampling=upsampling, classifier_activation=None,
+        include_preprocessing=False, **SMALL,
+    )  # fmt: skip
     randomize(model, rng)
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.Conv2DTranspose)):
@@ -66,9 +92,10 @@ def test_image_moved_by_the_stride_moves_the_scores_by_it(rng, padding):
 
 @pytest.mark.parametrize(("padding", "margin"), [("same", 0), ("valid", 20)])
 @pytest.mark.parametrize("shape", [(72, 84), (71, 83)])
-def test_response_to_a_bright_pixel_is_centred_on_it(shape, padding, margin):
+@pytest.mark.parametrize("upsampling", UPSAMPLINGS)
+def test_response_to_a_bright_pixel_is_centred_on_it(upsampling, shape, padding, margin):
     """Through the skips alone exactly, through the deepest level on average over its cell."""
-    model = UNet(num_classes=1, padding=padding, classifier_activation=None,
+    model = UNet(num_classes=1, padding=padding, upsampling=upsampling, classifier_activation=None,
                  include_preprocessing=False, **SMALL)  # fmt: skip
     pass_through(model)
     for level in (1, 2):  # the convolution after each concatenation reads channel 0 of the skip
@@ -141,6 +168,7 @@ def test_paper_size_network_learns_two_classes(rng):
         ({"padding": "full"}, "padding='full'"),
         ({"input_shape": (32, 32)}, "input_shape="),
         ({"encoder": "vgg19"}, "Did you mean 'vgg16'"),
+        ({"upsampling": "bilinea"}, "Did you mean 'bilinear'"),
         ({"filters": 64}, "filters=64"),
         ({"filters": (64, 0)}, "filters=0"),
         ({"filters": (64, 128), "encoder": "vgg16"}, "5 numbers"),

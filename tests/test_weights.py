@@ -9,9 +9,13 @@ from conftest import call, randomize
 import keras_fcn
 from keras_fcn import FCN8s, FCN32s, UNet, dense_to_conv, from_pretrained, load_vgg16, pretrained
 from keras_fcn import weights as weights_module
-from keras_fcn.weights import save_half_precision, sha256
+from keras_fcn.weights import fingerprint, save_half_precision, sha256
 
-CARD_KEYS = {"name", "factory", "arguments", "classes", "palette", "metric", "file", "sha256"}
+CARD_KEYS = {
+    "name", "factory", "arguments", "parameters", "input", "classes", "palette", "ignore_label",
+    "dataset", "data_licence", "metric", "test_time_augmentation", "commands", "seed", "hardware",
+    "training_minutes", "versions", "file", "bytes", "sha256", "fingerprint",
+}  # fmt: skip
 SMALL = {"filters": (4, 6, 8), "num_classes": 3}
 
 
@@ -170,14 +174,26 @@ def test_wrong_weights_are_explained(rng, tmp_path):
 @pytest.mark.parametrize("name", pretrained())
 def test_shipped_weights_are_what_their_card_says(name):
     card = pretrained()[name]
-    assert set(card) >= CARD_KEYS
+    assert set(card) == CARD_KEYS
     path = weights_module._directory() / card["file"]
     assert sha256(path) == card["sha256"]
     assert path.stat().st_size == card["bytes"]
     model = from_pretrained(name)
     assert model.output_shape[-1] == len(card["classes"]) == len(card["palette"])
+    assert model.count_params() == card["parameters"]
+    np.testing.assert_allclose(fingerprint(model), card["fingerprint"], atol=1e-3)
     with h5py.File(path) as file:
         assert file["layers/conv2d/vars/0"].dtype == "float16"
+
+
+def test_fingerprint_tells_weights_apart(rng):
+    model = UNet(**SMALL)
+    randomize(model, rng)
+    first = np.array(fingerprint(model))
+    assert first.shape == (2, 3, 3)
+    np.testing.assert_allclose(first.sum(-1), 1, atol=1e-3)
+    randomize(model, rng)
+    assert abs(fingerprint(model) - first).max() > 1e-2
 
 
 def test_card_guards_the_arguments():
