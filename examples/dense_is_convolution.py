@@ -1,3 +1,4 @@
+# %% [markdown]
 """A dense layer is a convolution: shown on three numbers, on a pixel, on VGG16, on U-Net.
 
     python examples/dense_is_convolution.py
@@ -8,6 +9,7 @@ ImageNet weights that Keras downloads, and the heat map becomes one of the class
 It needs scikit-learn for its photograph.
 """
 
+# %%
 import argparse
 from pathlib import Path
 
@@ -30,7 +32,7 @@ def title(text):
     print(f"\n{text}\n{'-' * len(text)}")
 
 
-# ---------------------------------------------------------------------------------------------
+# %%
 title("1. Three numbers")
 
 W = np.array([[0, 1, 1], [2, 3, 5]])
@@ -58,7 +60,7 @@ print("The kernel is as large as the image, so it fits in one place. On 5 number
 print("  y =", np.asarray(convolve(longer, conv_kernel)).tolist())
 print("That is the dense layer on (1, 10, 100), on (10, 100, 1000) and on (100, 1000, 10000).")
 
-# ---------------------------------------------------------------------------------------------
+# %%
 title("2. One pixel")
 
 as_pixel = x.reshape(1, 1, 3)  # 1 row, 1 column, 3 channels
@@ -74,7 +76,7 @@ print("On an image of 4x5 pixels it is that dense layer at every pixel on its ow
 print("So a dense layer is a 1x1 convolution only where the map is one pixel. On a map of")
 print("h x w pixels it is an h x w convolution, and has h * w times as many weights.")
 
-# ---------------------------------------------------------------------------------------------
+# %%
 title("3. VGG16")
 
 vgg16 = keras.applications.VGG16(weights="imagenet" if options.imagenet else None)
@@ -83,7 +85,7 @@ print("The dense layers are parameter-rich: fc1 has a weight for each of 7 * 7 *
 print("each of 4096 units. As convolutions they have the same weights, no fewer; what changes is")
 print("that they can slide.")
 
-# ---------------------------------------------------------------------------------------------
+# %%
 title("4. A larger photograph")
 
 model = keras_fcn.fully_convolutional(vgg16)
@@ -112,7 +114,7 @@ if options.imagenet:
     name = keras.applications.vgg16.decode_predictions(scores.mean(axis=(0, 1))[None], 1)[0][0][1]
 print(f"Where the network sees {name}, red: {options.output}")
 
-# ---------------------------------------------------------------------------------------------
+# %%
 title("5. The last layer of U-Net")
 
 unet = keras_fcn.UNet(num_classes=2)

@@ -1,24 +1,62 @@
 import os
 import re
+import shlex
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from keras_fcn.cli import main
+
+# so that the README's commands take seconds; of options given twice the last counts
+SMALL = {
+    "train": "--filters 4 8 --epochs 1 --steps 2 --crop-size 32",
+    "tune": "--trials 1 --epochs 1 --steps 1 --crop-size 32 --max-parameters 500000",
+    "train --from-tuning": "--epochs 1 --steps 2",
+}
+
+
+def readme_blocks(pytestconfig, language):
+    text = (pytestconfig.rootpath / "README.md").read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+
 
 @pytest.mark.slow
-def test_readme_code_runs(pytestconfig, capsys):
+def test_readme_commands_run(pytestconfig, tmp_path, monkeypatch, rng):
+    """The command lines of the README, but the quick start's, which CI runs."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(5):
+        labels = np.kron(rng.integers(0, 2, (5, 7)), np.ones((8, 8))).astype("uint8")
+        for folder, pixels in (("images", labels * 200), ("masks", labels)):
+            (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(tmp_path / "data" / folder / f"{number}.png")
+    quick_start, *blocks = readme_blocks(pytestconfig, "sh")
+    assert quick_start.count("\n") == 2
+    commands = "".join(blocks).splitlines()
+    assert len(commands) >= 6
+    for command in commands:
+        program, *words = shlex.split(command)
+        assert program == "keras-fcn"
+        name = "train --from-tuning" if "--from-tuning" in words else words[0]
+        words = [match for word in words for match in sorted(map(str, Path().glob(word))) or [word]]
+        assert main([*words, *SMALL.get(name, "").split()]) == 0, command
+
+
+@pytest.mark.slow
+def test_readme_code_runs(pytestconfig, capsys, tmp_path, monkeypatch):
     """The Python blocks of the README, one after the other, as a reader types them."""
-    blocks = re.findall(
-        r"^```python\n(.*?)^```", (pytestconfig.rootpath / "README.md").read_text(), re.M | re.S
-    )
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    blocks = readme_blocks(pytestconfig, "python")
     namespace = {}
     with warnings.catch_warnings(action="ignore"):
         for block in blocks:
             exec(block, namespace)
     assert namespace["probabilities"].shape == (40, 57, 2)
+    assert np.isfinite(namespace["history"].history["val_mean_iou"]).all()
     output = capsys.readouterr().out
     assert "(224, 224) (32, 32)" in output
     # the table in the README is the one that `compare` prints
@@ -45,8 +83,8 @@ def test_example_dense_is_convolution_runs(pytestconfig, tmp_path):
 
 
 DOCTESTS = [
-    "arguments", "caffe", "convolutionize", "fcn", "inference", "layers", "losses", "metrics",
-    "training", "unet", "visualize", "weights",
+    "architecture", "arguments", "caffe", "convolutionize", "fcn", "inference", "layers", "losses",
+    "metrics", "optimizers", "training", "tuner", "unet", "visualize", "weights",
 ]  # fmt: skip
 
 

@@ -1,0 +1,171 @@
+"""Turn a finished run of `keras-fcn train` into weights that ship, and write their card.
+
+    python examples/ship_weights.py unet_camvid --run runs/unet_camvid --data path/to/camvid \
+        --hardware "2 CPU cores, float32"
+
+The run may also be one of `examples/train_on_device.py`. Writes `NAME.weights.h5`, in half
+precision, and `NAME.json` into `--output`. The scores on the card are those of the half-precision
+file on the validation images of the run, whole, with and without test-time augmentation.
+"""
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+
+import numpy as np
+from rich.progress import track
+
+import keras_fcn
+from keras_fcn.datasets import SOURCES, load
+from keras_fcn.metrics import SegmentationMetrics, rand_information_scores
+from keras_fcn.training import FACTORIES, write_json
+from keras_fcn.visualize import PALETTES, voc_palette
+from keras_fcn.weights import fingerprint, save_half_precision, sha256
+
+THRESHOLDS = np.arange(0.5, 1, 0.05).round(2).tolist()
+DATA = {
+    "camvid": {
+        "description": "CamVid road scenes, 480x360, in the split of SegNet: 367 images to train "
+        "on, 101 to validate (Brostow, Fauqueur and Cipolla, 2009)",
+        "licence": "no licence text comes with the data; published for research",
+        "channels": 3,
+        "palette": PALETTES["camvid"],
+        "test_time_augmentation": {"test_time_augmentation": True, "scales": [1]},
+    },
+    "isbi2012": {
+        "description": "ISBI 2012 electron microscopy of a larva's nerve cord, 512x512: slices 0 "
+        "to 19 to train on, 20 to 23 to validate (Cardona et al., 2010)",
+        "licence": "free for generating and testing non-commercial segmentation software, with "
+        "citation of Cardona et al., 2010, as the challenge's page has it",
+        "channels": 1,
+        "palette": voc_palette(2),
+        "test_time_augmentation": {"test_time_augmentation": "dihedral", "scales": [1]},
+    },
+}
+
+
+def describe_network(parameters, classes, channels):
+    """Return the factory's name and its arguments, of the parameters of a `Recipe`."""
+    given = {
+        name: parameters[name]
+        for name in ("filters", "encoder", "batch_norm", "upsampling", "fc_filters")
+        if parameters.get(name)
+    }
+    arguments = {"input_shape": [None, None, channels], "num_classes": len(classes), **given}
+    return FACTORIES[parameters["model"]], arguments
+
+
+def hide_folders(command):
+    """Return a command with DIR in place of one machine's folders."""
+    words = shlex.split(command)
+    for option in ("--data", "--output"):
+        words[words.index(option) + 1] = "DIR"
+    return shlex.join(words)
+
+
+def open_validation(data, parameters):
+    """Return the images and label maps on which the run was validated."""
+    values = parameters["values"] and dict(map(tuple, parameters["values"]))
+    pairs = load(data, parameters["validation"], ignore=parameters["ignore"], values=values)
+    return list(pairs.as_numpy_iterator())
+
+
+def score_labels(pairs, predictions, classes, ignore):
+    """Return mean IoU and the IoU of each class."""
+    metric = SegmentationMetrics(len(classes), ignore_class=ignore)
+    for (_, truth), probabilities in zip(pairs, predictions, strict=True):
+        metric.update_state(truth, probabilities.argmax(-1))
+    iou = metric.per_class_iou()
+    per_class = dict(zip(classes, iou.round(4).tolist(), strict=True))
+    return {"mean_iou": round(float(iou.mean()), 4)}, per_class
+
+
+def score_cells(pairs, predictions, threshold):
+    """Return Rand and information scores after thinning, averaged over the slices."""
+    scores = [
+        rand_information_scores(truth, probabilities[..., 1], threshold)
+        for (_, truth), probabilities in zip(pairs, predictions, strict=True)
+    ]
+    return {
+        name: round(float(np.mean([score[name] for score in scores])), 4)
+        for name in ("rand", "information")
+    }
+
+
+def measure(model, pairs, dataset):
+    """Return the entry `metric` of the card."""
+    source, averaging = SOURCES[dataset], DATA[dataset]["test_time_augmentation"]
+    predictions = {
+        name: [keras_fcn.predict_image(model, image, **options) for image, _ in track(pairs, name)]
+        for name, options in (("plain", {}), ("averaged", averaging))
+    }
+    scores = {}
+    for name, probabilities in predictions.items():
+        scores[name], per_class = score_labels(pairs, probabilities, source.classes, source.ignore)
+        if name == "plain":
+            metric = {"per_class_iou": per_class}
+    if dataset == "isbi2012":
+        metric["threshold"] = max(
+            THRESHOLDS, key=lambda t: score_cells(pairs, predictions["averaged"], t)["rand"]
+        )
+        for name, probabilities in predictions.items():
+            cells = score_cells(pairs, probabilities, metric["threshold"])
+            scores[name] = {**cells, **scores[name]}
+    return {
+        "split": f"the {len(pairs)} validation images",
+        **scores["plain"],
+        **metric,
+        "with_test_time_augmentation": scores["averaged"],
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", help="unet_camvid, unet_isbi2012 and so on: network_dataset")
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--hardware", required=True, help="on which the run took its time")
+    parser.add_argument("--output", type=Path, default=Path("weights"))
+    options = parser.parse_args()
+    dataset = options.name.partition("_")[2]
+    source, data = SOURCES[dataset], DATA[dataset]
+    record = json.loads((options.run / "training.json").read_text())
+    factory, arguments = describe_network(record["parameters"], source.classes, data["channels"])
+    trained = options.run / record["result"]["file"]
+    model = getattr(keras_fcn, factory)(**arguments, weights=str(trained), name=options.name)
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    file = options.output / f"{options.name}.weights.h5"
+    save_half_precision(model, file)
+    model.load_weights(file)  # what is measured is what ships
+    pairs = open_validation(options.data, record["parameters"])
+    card = {
+        "name": options.name,
+        "factory": factory,
+        "arguments": arguments,
+        "parameters": model.count_params(),
+        "input": f"{'RGB' if data['channels'] == 3 else 'gray'} pixels in [0, 255], any size",
+        "classes": list(source.classes),
+        "palette": data["palette"].tolist(),
+        "ignore_label": source.ignore,
+        "dataset": data["description"],
+        "data_licence": data["licence"],
+        "metric": measure(model, pairs, dataset),
+        "test_time_augmentation": data["test_time_augmentation"],
+        "commands": [hide_folders(record["command"])],
+        "seed": record["seed"],
+        "hardware": options.hardware,
+        "training_minutes": round(record["result"]["seconds"] / 60),
+        "versions": record["versions"],
+        "file": file.name,
+        "bytes": file.stat().st_size,
+        "sha256": sha256(file),
+        "fingerprint": fingerprint(model),
+    }
+    write_json(options.output / f"{options.name}.json", card)
+    print(json.dumps(card["metric"], indent=2))
+
+
+if __name__ == "__main__":
+    main()
