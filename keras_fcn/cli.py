@@ -98,7 +98,7 @@ def _add_train(commands):
         "--filters", nargs="+", type=int, metavar="N", help="U-Net: filters of each level"
     )
     network.add_argument(
-        "--batch-norm", action=argparse.BooleanOptionalAction, help="U-Net: batch normalisation"
+        "--batch-norm", action=argparse.BooleanOptionalAction, help="batch normalisation"
     )
     network.add_argument(
         "--dropout",

@@ -27,6 +27,7 @@ def FCN32s(
     classifier_activation="softmax",
     padding="same",
     fc_filters=4096,
+    batch_norm=False,
     include_preprocessing=True,
     name="fcn32s",
 ):
@@ -44,6 +45,8 @@ def FCN32s(
             from 1x1 up. `"valid"`: the published network, with a border of 100
             zeros, an unpadded fc6 and the authors' crops; of the same output size.
         fc_filters: filters of fc6 and fc7.
+        batch_norm: whether each convolution of the trunk is followed by batch
+            normalisation, for training from scratch; VGG16's weights have none.
         include_preprocessing: whether the model takes RGB pixels in [0, 255]
             and makes them BGR with the mean subtracted itself.
         name: name of the model.
@@ -80,12 +83,15 @@ def FCN16s(
     classifier_activation="softmax",
     padding="same",
     fc_filters=4096,
+    batch_norm=False,
     include_preprocessing=True,
     name="fcn16s",
 ):
     """FCN-16s: the scores of pool4 refine those of fc7, then 16 times upsampled.
 
-    Arguments, return value and errors are those of `FCN32s`.
+    Arguments, return value and errors are those of `FCN32s`. `weights` may also be the
+    `.keras` file of a trained FCN-32s: training goes on from there, as in the paper, with
+    the scores of pool4 zero at first.
 
     Source: Long, Shelhamer and Darrell 2015, section 4.2 and figure 3.
 
@@ -105,12 +111,14 @@ def FCN8s(
     classifier_activation="softmax",
     padding="same",
     fc_filters=4096,
+    batch_norm=False,
     include_preprocessing=True,
     name="fcn8s",
 ):
     """FCN-8s: the scores of pool4 and pool3 refine those of fc7, then 8 times upsampled.
 
-    Arguments, return value and errors are those of `FCN32s`.
+    Arguments, return value and errors are those of `FCN32s`. `weights` may also be the
+    `.keras` file of a trained FCN-16s, or FCN-32s, to go on from: see `FCN16s`.
 
     Source: Long, Shelhamer and Darrell 2015, section 4.2 and figure 3.
 
@@ -130,6 +138,7 @@ def FCN8sAtOnce(
     classifier_activation="softmax",
     padding="same",
     fc_filters=4096,
+    batch_norm=False,
     include_preprocessing=True,
     name="fcn8s_at_once",
 ):
@@ -168,6 +177,7 @@ def _build(
     classifier_activation,
     padding,
     fc_filters,
+    batch_norm,
     include_preprocessing,
     name,
 ):
@@ -178,7 +188,7 @@ def _build(
     x = images
     if include_preprocessing:
         x = VGGPreprocessing(dtype="float32", name="preprocessing")(x)
-    pool3, pool4, fc7 = vgg16_trunk(x, padding, fc_filters)
+    pool3, pool4, fc7 = vgg16_trunk(x, padding, fc_filters, batch_norm)
     if skip_scales:
         pool4 = layers.Rescaling(skip_scales["pool4"], name="scale_pool4")(pool4)
         pool3 = layers.Rescaling(skip_scales["pool3"], name="scale_pool3")(pool3)

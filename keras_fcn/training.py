@@ -130,9 +130,10 @@ class Recipe(Task):
             batch_size, augment, epochs, steps, seed: see `Task`.
         model: a key of `FACTORIES`; by default `"unet"`, or the network of the
             catalogue's weights.
-        filters, encoder, batch_norm, dropout, upsampling: arguments of `UNet`; those
-            that are None have its defaults.
+        filters, encoder, dropout, upsampling: arguments of `UNet`; those that are None
+            have its defaults.
         fc_filters: argument of the FCNs.
+        batch_norm: argument of both.
         weights: a name of the catalogue, from which to fine-tune, or the argument
             `weights` of the factory.
         class_weights: `"log"`, see `log_class_weights`, or `"none"`.
@@ -189,10 +190,11 @@ class Recipe(Task):
             raise ValueError(
                 f"`dropout` should be from 0 to below 1. Received: dropout={self.dropout}"
             )
-        unet = ("filters", "encoder", "batch_norm", "dropout", "upsampling")
+        unet = ("filters", "encoder", "dropout", "upsampling")
         fcn = ("fc_filters",)
         if self.weights in pretrained():
-            owner, foreign = f"the weights {self.weights!r}", ("model", *unet, *fcn)
+            owner = f"the weights {self.weights!r}"
+            foreign = ("model", *unet, *fcn, "batch_norm")
         else:
             owner = self.model or "unet"
             check_choice("model", owner, tuple(FACTORIES))

@@ -40,7 +40,7 @@ def pool(x, name, padding="same"):
     return layers.MaxPooling2D(2, padding=padding, name=name)(x)
 
 
-def vgg16_trunk(images, padding, fc_filters):
+def vgg16_trunk(images, padding, fc_filters, batch_norm=False):
     """Return pool3, pool4 and fc7 of preprocessed images.
 
     Args:
@@ -48,6 +48,7 @@ def vgg16_trunk(images, padding, fc_filters):
         padding: `"same"`, or `"valid"` for the published network: a border of
             100 zeros and an unpadded fc6.
         fc_filters: filters of fc6 and fc7.
+        batch_norm: whether batch normalisation follows each convolution.
 
     Returns:
         Tensors at 1/8, 1/16 and 1/32 of the image's size.
@@ -59,11 +60,11 @@ def vgg16_trunk(images, padding, fc_filters):
     pools = []
     for number, block in enumerate(BLOCKS, start=1):
         for name, filters in block.items():
-            x = conv(x, filters, name)
+            x = conv(x, filters, name, batch_norm=batch_norm)
         x = pool(x, f"pool{number}")
         pools.append(x)
-    x = conv(x, fc_filters, "fc6", kernel_size=7, padding=padding)
+    x = conv(x, fc_filters, "fc6", 7, padding, batch_norm)
     x = layers.Dropout(0.5, name="drop6")(x)
-    x = conv(x, fc_filters, "fc7", kernel_size=1)
+    x = conv(x, fc_filters, "fc7", 1, batch_norm=batch_norm)
     x = layers.Dropout(0.5, name="drop7")(x)
     return pools[2], pools[3], x

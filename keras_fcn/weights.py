@@ -22,6 +22,9 @@ from keras_fcn.vgg16 import BLOCKS
 # Arguments of a factory that may differ from the card's: they change no weight.
 FREE_ARGUMENTS = {"weights", "name", "classifier_activation", "dropout", "include_preprocessing"}
 
+# What an FCN has beyond the coarser one from which its training goes on.
+REFINEMENT = {"upscore2", "score_pool4", "upscore16", "upscore_pool4", "score_pool3", "upscore8"}
+
 
 def pretrained():
     """Return the cards of the weights that ship with the package, by name.
@@ -139,6 +142,11 @@ def load_vgg16(model, vgg16=None):
     if vgg16 is None:
         vgg16 = keras.applications.VGG16(weights="imagenet", include_top=is_fcn)
     available = {layer.name: layer for layer in vgg16.layers}
+    if not all(model.get_layer(name).use_bias for name in needed.values()):
+        raise ValueError(
+            "VGG16's convolutions have biases and no batch normalisation. Received: model "
+            f"{model.name!r}, with `batch_norm=True`. Build it with `batch_norm=False`."
+        )
     if missing := sorted(set(needed) - set(available)):
         raise ValueError(
             "`vgg16` should be a `keras.applications.VGG16` model, for an FCN with "
@@ -186,6 +194,9 @@ def load_weights(model, factory, arguments):
 def load_file(model, path):
     """Load a `.weights.h5` or `.keras` file of the same architecture into the model.
 
+    The `.keras` file may also be that of a coarser FCN. The layers that both have then
+    take its weights.
+
     Raises:
         FileNotFoundError: for a missing file.
         ValueError: for a file that is no weights file, or whose arrays differ from
@@ -199,6 +210,8 @@ def load_file(model, path):
         )
     received = _shapes_in(path)
     expected = Counter(tuple(weight.shape) for weight in model.weights)
+    if received != expected and zipfile.is_zipfile(path) and _go_on_from(path, model):
+        return
     try:
         if received != expected:
             raise ValueError(
@@ -212,6 +225,24 @@ def load_file(model, path):
             f"The weights file should come from a model built with the same arguments as "
             f"{model.name!r}. Received: {str(path)!r}, which does not fit: {error}"
         ) from error
+
+
+def _go_on_from(path, model):
+    """Take the weights of the coarser FCN in a `.keras` file; return False if it is none."""
+    ours = {layer.name: layer for layer in model.layers if layer.weights}
+    if not REFINEMENT & set(ours):
+        return False
+    coarser = keras.saving.load_model(path, compile=False)
+    theirs = {layer.name: layer.get_weights() for layer in coarser.layers if layer.weights}
+    common = [name for name in ours if name in theirs]
+    if not set(ours) - set(common) <= REFINEMENT or any(
+        [w.shape for w in theirs[name]] != [tuple(w.shape) for w in ours[name].weights]
+        for name in common
+    ):
+        return False
+    for name in common:
+        ours[name].set_weights(theirs[name])
+    return True
 
 
 def _shapes_in(path):

@@ -4,7 +4,7 @@ import pytest
 from conftest import call, check_free_size, pass_through, randomize
 from scipy.ndimage import center_of_mass
 
-from keras_fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
+from keras_fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s, UNet
 
 FACTORIES = [FCN32s, FCN16s, FCN8s]
 SIZES = [(1, 1), (1, 9), (2, 31), (33, 32), (40, 57)]
@@ -98,6 +98,36 @@ def test_at_once_scales_the_skips(narrow_vgg16, rng):
         plain.get_layer(name).set_weights([kernel * scale, bias])
     images = rng.uniform(0, 255, (1, 33, 40, 3))
     np.testing.assert_allclose(call(model, images), call(plain, images), atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_training_goes_on_from_a_coarser_fcn(narrow_vgg16, rng, tmp_path, batch_norm):
+    options = {"num_classes": 3, "fc_filters": 4, "batch_norm": batch_norm}
+    images = rng.uniform(0, 255, (1, 64, 96, 3))
+    coarser = FCN32s(**options)
+    randomize(coarser, rng)
+    for factory in (FCN16s, FCN8s):
+        path = tmp_path / f"{coarser.name}.keras"
+        coarser.save(path)
+        finer = factory(weights=str(path), **options)
+        for layer in ("fc7", "score_fr", *(["fuse_pool4"] if factory is FCN8s else [])):
+            expected, result = (
+                call(keras.Model(model.input, model.get_layer(layer).output), images)
+                for model in (coarser, finer)
+            )
+            np.testing.assert_array_equal(result, expected)
+        coarser = finer
+    finest = "score_pool3"  # zero, as all score layers are at first
+    assert not finer.get_layer(finest).kernel.numpy().any()
+
+
+def test_coarser_fcn_should_have_the_same_sizes(narrow_vgg16, tmp_path):
+    path = tmp_path / "fcn32s.keras"
+    FCN32s(num_classes=3, fc_filters=4).save(path)
+    with pytest.raises(ValueError, match="arrays are not in the model"):
+        FCN16s(num_classes=4, fc_filters=4, weights=path)
+    with pytest.raises(ValueError, match="arrays are not in the model"):
+        UNet(num_classes=3, filters=(4, 8), weights=path)
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

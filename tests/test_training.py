@@ -258,9 +258,10 @@ def test_mixed_precision_is_of_the_model_alone(recipe, tmp_path):
 
 @pytest.mark.parametrize("model", ["fcn32s", "fcn16s", "fcn8s", "fcn8s_at_once"])
 def test_networks(model, narrow_vgg16):
-    recipe = Recipe("data", model=model, fc_filters=8)
+    recipe = Recipe("data", model=model, fc_filters=8, batch_norm=True)
     built = training._build(recipe, num_classes=3, channels=1)
     assert built.name == model
+    assert built.get_layer("fc7_bn")
     assert built.input_shape[-1] == 1
     assert built.output_shape[-1] == 3
 
@@ -294,7 +295,7 @@ def test_fine_tuning_keeps_what_the_catalogue_has(monkeypatch):
         ({"epochs": 0}, "`epochs` should be an integer of at least 1"),
         ({"class_weights": "logs"}, "Did you mean 'log'"),
         ({"model": "fcn8"}, "Did you mean 'fcn8s'"),
-        ({"model": "fcn8s", "filters": (4, 8), "batch_norm": True}, "filters, batch_norm together"),
+        ({"model": "fcn8s", "filters": (4, 8), "encoder": "vgg16"}, "filters, encoder together"),
         ({"fc_filters": 8}, "fc_filters together with unet"),
         ({"model": "fcn8s", "dropout": 0.0}, "dropout together with fcn8s"),
         ({"dropout": 1}, "from 0 to below 1"),

@@ -121,6 +121,8 @@ def test_transplant_that_does_not_fit_leaves_the_model_as_it_was(vgg16):
         load_vgg16(model, small)
     with pytest.raises(ValueError, match="at most 4096"):
         load_vgg16(FCN32s(num_classes=2, fc_filters=5000), vgg16)
+    with pytest.raises(ValueError, match="Build it with `batch_norm=False`"):
+        load_vgg16(FCN32s(fc_filters=8, batch_norm=True), vgg16)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
