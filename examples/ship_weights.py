@@ -3,7 +3,7 @@
     python examples/ship_weights.py unet_camvid --run runs/unet_camvid --data path/to/camvid \
         --hardware "2 CPU cores, float32"
 
-The run may also be one of `examples/train_on_device.py`. Writes `NAME.weights.h5`, in half
+Where the run went on from the model of another, the card has the commands of both. Writes `NAME.weights.h5`, in half
 precision, and `NAME.json` into `--output`. The scores on the card are those of the half-precision
 file on the validation images of the run, whole, with and without test-time augmentation.
 """
@@ -56,11 +56,17 @@ def describe_network(parameters, classes, channels):
     return FACTORIES[parameters["model"]], arguments
 
 
+def find_stages(run):
+    """Return the records of a run, and before it of those from which it went on."""
+    record = json.loads((run / "training.json").read_text())
+    before = Path(record["parameters"]["weights"] or "").parent
+    earlier = find_stages(before) if (before / "training.json").exists() else []
+    return [*earlier, record]
+
+
 def hide_folders(command):
-    """Return a command with DIR in place of one machine's folders."""
-    words = shlex.split(command)
-    for option in ("--data", "--output"):
-        words[words.index(option) + 1] = "DIR"
+    """Return a command without one machine's folders."""
+    words = [Path(word).name if Path(word).is_absolute() else word for word in shlex.split(command)]
     return shlex.join(words)
 
 
@@ -130,7 +136,8 @@ def main():
     options = parser.parse_args()
     dataset = options.name.partition("_")[2]
     source, data = SOURCES[dataset], DATA[dataset]
-    record = json.loads((options.run / "training.json").read_text())
+    stages = find_stages(options.run)
+    record = stages[-1]
     factory, arguments = describe_network(record["parameters"], source.classes, data["channels"])
     trained = options.run / record["result"]["file"]
     model = getattr(keras_fcn, factory)(**arguments, weights=str(trained), name=options.name)
@@ -153,10 +160,10 @@ def main():
         "data_licence": data["licence"],
         "metric": measure(model, pairs, dataset),
         "test_time_augmentation": data["test_time_augmentation"],
-        "commands": [hide_folders(record["command"])],
+        "commands": [hide_folders(stage["command"]) for stage in stages],
         "seed": record["seed"],
         "hardware": options.hardware,
-        "training_minutes": round(record["result"]["seconds"] / 60),
+        "training_minutes": round(sum(stage["result"]["seconds"] for stage in stages) / 60),
         "versions": record["versions"],
         "file": file.name,
         "bytes": file.stat().st_size,
