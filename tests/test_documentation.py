@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_fcn import pretrained
 from keras_fcn.cli import main
 
 # so that the README's commands take seconds; of options given twice the last counts
@@ -64,6 +65,18 @@ def test_readme_code_runs(pytestconfig, capsys, tmp_path, monkeypatch):
     table = readme.split("among the rest,\n\n```\n")[1].split("```")[0].splitlines()
     assert len(table) > 3
     assert set(table) <= set(output.splitlines())
+
+
+def test_readme_tells_of_the_weights_what_their_cards_say(pytestconfig):
+    readme = (pytestconfig.rootpath / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` (\|.*)$", readme, re.M))
+    assert set(rows) == set(pretrained())
+    for name, card in pretrained().items():
+        told = [f"{card['parameters'] / 1e6:.1f} million parameters"]
+        for metric in (card["metric"], card["metric"]["with_test_time_augmentation"]):
+            told += [f"{metric[score]:.4f}" for score in ("rand", "information") if score in metric]
+            told += [] if "rand" in metric else [f"{metric['mean_iou']:.1%}"]
+        assert [text for text in told if text not in rows[name]] == []
 
 
 @pytest.mark.slow

@@ -199,11 +199,11 @@ def test_fingerprint_tells_weights_apart(rng):
 
 
 def test_card_guards_the_arguments():
+    arguments = pretrained()["unet_camvid"]["arguments"]
     with pytest.raises(ValueError, match=r"belong to num_classes=11. Received: num_classes=2"):
-        UNet(weights="unet_camvid", filters=(16, 32, 64, 128, 256, 384), batch_norm=True)
+        UNet(**{**arguments, "num_classes": 2}, weights="unet_camvid")
     with pytest.raises(ValueError, match=r"belong to factory='UNet'. Received: factory='FCN8s'"):
         FCN8s(weights="unet_camvid", fc_filters=8)
-    arguments = pretrained()["unet_camvid"]["arguments"]
     model = UNet(**{**arguments, "input_shape": (64, 96, 3)}, weights="unet_camvid")
     assert model.output_shape == (None, 64, 96, 11)
 
