@@ -17,9 +17,9 @@ import numpy as np
 from rich.progress import track
 
 import keras_fcn
-from keras_fcn.datasets import SOURCES, load
+from keras_fcn.datasets import SOURCES
 from keras_fcn.metrics import SegmentationMetrics, rand_information_scores
-from keras_fcn.training import FACTORIES, write_json
+from keras_fcn.training import FACTORIES, Task, validation_set, write_json
 from keras_fcn.visualize import PALETTES, voc_palette
 from keras_fcn.weights import fingerprint, save_half_precision, sha256
 
@@ -31,7 +31,7 @@ DATA = {
         "licence": "no licence text comes with the data; published for research",
         "channels": 3,
         "palette": PALETTES["camvid"],
-        "test_time_augmentation": {"test_time_augmentation": True, "scales": [1]},
+        "test_time_augmentation": {"test_time_augmentation": True, "scales": [0.75, 1, 1.25]},
     },
     "isbi2012": {
         "description": "ISBI 2012 electron microscopy of a larva's nerve cord, 512x512: slices 0 "
@@ -72,9 +72,11 @@ def hide_folders(command):
 
 def open_validation(data, parameters):
     """Return the images and label maps on which the run was validated."""
-    values = parameters["values"] and dict(map(tuple, parameters["values"]))
-    pairs = load(data, parameters["validation"], ignore=parameters["ignore"], values=values)
-    return list(pairs.as_numpy_iterator())
+    values = parameters["values"] and dict(parameters["values"])
+    task = Task(
+        data, validation=parameters["validation"], ignore=parameters["ignore"], values=values
+    )
+    return list(validation_set(task, task.ignore).unbatch().as_numpy_iterator())
 
 
 def score_labels(pairs, predictions, classes, ignore):

@@ -39,6 +39,11 @@ def predict_image(model, image, tile_size=None, test_time_augmentation=False, sc
             and a quarter on each inner side is thrown away, so the result
             differs from the whole image's only by what pixels farther than
             that contribute. By default the whole image at once.
+        test_time_augmentation: True to average over the image and its mirror image,
+            "dihedral" over its eight flips and quarter turns, for images without
+            an up and down.
+        scales: the image is predicted at each of these sizes, 1 its own, and the
+            results, brought to its size, are averaged.
 
     Returns:
         float32 array `(height, width, num_classes)`: probabilities, or scores
@@ -46,7 +51,7 @@ def predict_image(model, image, tile_size=None, test_time_augmentation=False, sc
 
     Raises:
         ValueError: when the image has other channels than the model takes, or
-            for another `tile_size`.
+            for another `tile_size`, `test_time_augmentation` or `scales`.
 
     Example:
 
@@ -54,6 +59,9 @@ def predict_image(model, image, tile_size=None, test_time_augmentation=False, sc
     >>> from keras_fcn import UNet
     >>> model = UNet(num_classes=2, filters=(8, 16))
     >>> predict_image(model, np.zeros((31, 57, 3), "uint8")).shape
+    (31, 57, 2)
+    >>> image = np.zeros((31, 57, 3), "uint8")
+    >>> predict_image(model, image, test_time_augmentation=True, scales=(0.75, 1)).shape
     (31, 57, 2)
     """
     image = _check_image(image, model.input_shape[-1])
