@@ -580,24 +580,24 @@ def _print_models(cards):
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "network", "parameters", "classes", "channels", "dataset", "scores")
+    table = Table("name", "network", "parameters", "input", "classes", "scores")
+    table.columns[0].no_wrap = True
     for name, card in cards.items():
         table.add_row(
             name,
             card["factory"],
             f"{card['parameters'] / 1e6:.1f} M",
+            card["input"].partition(" ")[0],
             str(len(card["classes"])),
-            str(card["arguments"]["input_shape"][-1]),
-            card["dataset"],
             _describe_metric(card["metric"]),
         )
     Console().print(table)
+    print("Scores on validation images; in brackets with --tta. `keras-fcn models NAME`: its card.")
 
 
 def _describe_metric(metric):
     """Return the scores of a card, one a line, and in brackets with test-time augmentation."""
-    averaged = metric["with_test_time_augmentation"]
-    lines = [
-        f"{name.replace('_', ' ')} {metric[name]:.3f} ({averaged[name]:.3f})" for name in averaged
-    ]
-    return "\n".join([*lines, f"on {metric['split']}"])
+    return "\n".join(
+        f"{name.replace('_', ' ').replace('iou', 'IoU')} {metric[name]:.3f} ({averaged:.3f})"
+        for name, averaged in metric["with_test_time_augmentation"].items()
+    )

@@ -16,7 +16,7 @@ from keras_fcn.cli import main
 # so that the README's commands take seconds; of options given twice the last counts
 SMALL = {
     "train": "--filters 4 8 --epochs 1 --steps 2 --crop-size 32",
-    "tune": "--trials 1 --epochs 1 --steps 1 --crop-size 32 --max-parameters 500000",
+    "tune": "--trials 1 --epochs 1 --steps 1 --crop-size 32",
     "train --from-tuning": "--epochs 1 --steps 2",
 }
 
