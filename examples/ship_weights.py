@@ -24,7 +24,7 @@ from keras_fcn.training import FACTORIES, Task, validation_set, write_json
 from keras_fcn.visualize import PALETTES, voc_palette
 from keras_fcn.weights import fingerprint, save_half_precision, sha256
 
-THRESHOLDS = np.arange(0.5, 1, 0.05).round(2).tolist()
+THRESHOLDS = np.arange(0.3, 1, 0.05).round(2).tolist()
 DATA = {
     "camvid": {
         "description": "CamVid road scenes, 480x360, in the split of SegNet: 367 images to train "
