@@ -78,8 +78,8 @@ def train(model, seed):
 # Everything but the score layer keeps its weights; a warning says which layer starts fresh. The
 # network from scratch is built from the same card. Both see the same images in the same order.
 #
-# Batch normalisation needs care with so few steps: Keras's moving averages take hundreds of steps to
-# arrive at new data, so here they average over fewer.
+# Batch normalisation needs care with so few steps: Keras's moving averages take hundreds of steps
+# to arrive at new data, so here they average over fewer.
 
 # %%
 card = keras_fcn.pretrained()["unet_camvid"]
