@@ -15,8 +15,6 @@ __all__ = [
     "FCN8sAtOnce",
     "FCN16s",
     "FCN32s",
-    "HyperFCN",
-    "HyperUNet",
     "UNet",
     "compare",
     "datasets",

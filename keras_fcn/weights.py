@@ -139,14 +139,14 @@ def load_vgg16(model, vgg16=None):
             'VGG16 fits FCN32s, FCN16s, FCN8s and UNet(encoder="vgg16"). Received: model '
             f"{model.name!r}, without the layers {sorted(set(needed.values()) - names)}"
         )
-    if vgg16 is None:
-        vgg16 = keras.applications.VGG16(weights="imagenet", include_top=is_fcn)
-    available = {layer.name: layer for layer in vgg16.layers}
     if not all(model.get_layer(name).use_bias for name in needed.values()):
         raise ValueError(
             "VGG16's convolutions have biases and no batch normalisation. Received: model "
             f"{model.name!r}, with `batch_norm=True`. Build it with `batch_norm=False`."
         )
+    if vgg16 is None:
+        vgg16 = keras.applications.VGG16(weights="imagenet", include_top=is_fcn)
+    available = {layer.name: layer for layer in vgg16.layers}
     if missing := sorted(set(needed) - set(available)):
         raise ValueError(
             "`vgg16` should be a `keras.applications.VGG16` model, for an FCN with "
