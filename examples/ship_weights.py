@@ -16,6 +16,7 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 import keras_fcn
@@ -61,8 +62,8 @@ def describe_network(parameters, classes, channels):
 def find_stages(run):
     """Return the records of a run, and before it of those from which it went on."""
     record = json.loads((run / "training.json").read_text())
-    before = Path(record["parameters"]["weights"] or "").parent
-    earlier = find_stages(before) if (before / "training.json").exists() else []
+    weights = record["parameters"]["weights"]
+    earlier = find_stages(Path(weights).parent) if weights and Path(weights).suffix else []
     return [*earlier, record]
 
 
@@ -72,13 +73,16 @@ def hide_folders(command):
     return shlex.join(words)
 
 
-def open_validation(data, parameters):
-    """Return the images and label maps on which the run was validated."""
-    values = parameters["values"] and dict(parameters["values"])
-    task = Task(
-        data, validation=parameters["validation"], ignore=parameters["ignore"], values=values
-    )
-    return list(validation_set(task, task.ignore).unbatch().as_numpy_iterator())
+def open_validation(data, split, ignore, values=None):
+    """Return images and label maps on which to measure."""
+    task = Task(data, validation=split, ignore=ignore, values=values)
+    return list(validation_set(task, ignore).unbatch().as_numpy_iterator())
+
+
+def predict(model, pairs, description, **options):
+    """Return the probabilities of every image, with a bar of progress."""
+    bar = track(pairs, description, console=Console(stderr=True))
+    return [keras_fcn.predict_image(model, image, **options) for image, _ in bar]
 
 
 def score_labels(pairs, predictions, classes, ignore):
@@ -103,29 +107,25 @@ def score_cells(pairs, predictions, threshold):
     }
 
 
+def score_best_cells(pairs, predictions):
+    """Return the scores of cells at the threshold with the highest Rand score, and that."""
+    scores = [{**score_cells(pairs, predictions, t), "threshold": t} for t in THRESHOLDS]
+    return max(scores, key=lambda score: score["rand"])
+
+
 def measure(model, pairs, dataset):
     """Return the entry `metric` of the card."""
     source, averaging = SOURCES[dataset], DATA[dataset]["test_time_augmentation"]
-    predictions = {
-        name: [keras_fcn.predict_image(model, image, **options) for image, _ in track(pairs, name)]
-        for name, options in (("plain", {}), ("averaged", averaging))
-    }
-    scores = {}
-    for name, probabilities in predictions.items():
-        scores[name], per_class = score_labels(pairs, probabilities, source.classes, source.ignore)
-        if name == "plain":
-            metric = {"per_class_iou": per_class}
-    if dataset == "isbi2012":
-        metric["threshold"] = max(
-            THRESHOLDS, key=lambda t: score_cells(pairs, predictions["averaged"], t)["rand"]
-        )
-        for name, probabilities in predictions.items():
-            cells = score_cells(pairs, probabilities, metric["threshold"])
-            scores[name] = {**cells, **scores[name]}
+    scores, per_class = {}, {}
+    for name, options in (("plain", {}), ("averaged", averaging)):
+        predictions = predict(model, pairs, name, **options)
+        cells = score_best_cells(pairs, predictions) if dataset == "isbi2012" else {}
+        labels, per_class[name] = score_labels(pairs, predictions, source.classes, source.ignore)
+        scores[name] = {**cells, **labels}
     return {
         "split": f"the {len(pairs)} validation images",
         **scores["plain"],
-        **metric,
+        "per_class_iou": per_class["plain"],
         "with_test_time_augmentation": scores["averaged"],
     }
 
@@ -142,7 +142,8 @@ def main():
     source, data = SOURCES[dataset], DATA[dataset]
     stages = find_stages(options.run)
     record = stages[-1]
-    factory, arguments = describe_network(record["parameters"], source.classes, data["channels"])
+    parameters = record["parameters"]
+    factory, arguments = describe_network(parameters, source.classes, data["channels"])
     trained = options.run / record["result"]["file"]
     model = getattr(keras_fcn, factory)(**arguments, weights=str(trained), name=options.name)
 
@@ -150,7 +151,8 @@ def main():
     file = options.output / f"{options.name}.weights.h5"
     save_half_precision(model, file)
     model.load_weights(file)  # what is measured is what ships
-    pairs = open_validation(options.data, record["parameters"])
+    values = parameters["values"] and dict(parameters["values"])
+    pairs = open_validation(options.data, parameters["validation"], record["ignore"], values)
     card = {
         "name": options.name,
         "factory": factory,

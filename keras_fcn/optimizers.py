@@ -14,7 +14,9 @@ class Muon(keras.optimizers.Muon):
     other variables to AdamW, convolution kernels too. Here a kernel `(height, width,
     channels, filters)` is taken as the matrix `(height * width * channels, filters)`
     of the dense layer that it is at each pixel, and what is no kernel goes by AdamW:
-    biases, normalisation, and layers whose path matches `exclude_layers`.
+    biases, normalisation, and layers whose path matches `exclude_layers`. Where the
+    dtype policy computes in bfloat16 (`"mixed_bfloat16"`), so does the
+    orthogonalization, which bears it; momentum and kernels keep their dtype.
 
     Args:
         learning_rate: as in `keras.optimizers.Muon`; the step of a kernel has the
@@ -44,7 +46,10 @@ class Muon(keras.optimizers.Muon):
         )
 
     def zeropower_via_newtonschulz5(self, x, steps):
-        return ops.reshape(super().zeropower_via_newtonschulz5(_matrix(x), steps), x.shape)
+        bfloat16 = keras.config.dtype_policy().compute_dtype == "bfloat16"
+        matrix = ops.cast(_matrix(x), "bfloat16" if bfloat16 else x.dtype)
+        factor = super().zeropower_via_newtonschulz5(matrix, steps)
+        return ops.reshape(ops.cast(factor, x.dtype), x.shape)
 
     def lr_adjust(self, x):
         return ops.reshape(super().lr_adjust(_matrix(x)), x.shape)

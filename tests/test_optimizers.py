@@ -28,6 +28,17 @@ def test_step_of_a_kernel_is_the_orthogonal_factor_of_its_gradient(shape):
     np.testing.assert_allclose(change.reshape(-1, shape[-1]), -scale * u @ vt, atol=1e-3 * scale)
 
 
+def test_bfloat16_is_near_enough():
+    """Nearer than the iteration itself is to U V^T, whose singular values it makes 0.7 to 1.2."""
+    shape = (3, 3, 4, 8)
+    settings = {"weight_decay": None, "adam_weight_decay": None}
+    exact, _ = one_step(Muon(0.1, **settings), shape)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    change, _ = one_step(Muon(0.1, **settings), shape)
+    assert change.dtype == "float32"
+    assert 0 < np.linalg.norm(change - exact) < 0.1 * np.linalg.norm(exact)
+
+
 @pytest.mark.parametrize(("shape", "scope"), [((5,), "conv1_1"), ((3, 3, 2, 4), "score_fr")])
 def test_all_else_goes_by_adamw(shape, scope):
     muon, _ = one_step(Muon(0.01, adam_weight_decay=0.1), shape, scope)

@@ -1,0 +1,131 @@
+"""The scripts that make weights and the tables about them, on drawn cells."""
+
+import importlib
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_fcn
+from keras_fcn.datasets.shapes import draw_cells
+from keras_fcn.training import Recipe, train
+from keras_fcn.weights import fingerprint, sha256
+
+ARGUMENTS = {"filters": [4, 8], "batch_norm": True}
+
+
+@pytest.fixture
+def scripts(monkeypatch, pytestconfig):
+    """A function that runs the `main` of a script with arguments."""
+    monkeypatch.syspath_prepend(pytestconfig.rootpath / "examples")
+
+    def run(name, *arguments, **replaced):
+        script = importlib.import_module(name)
+        for attribute, value in replaced.items():
+            monkeypatch.setattr(script, attribute, value)
+        monkeypatch.setattr("sys.argv", [name, *map(str, arguments)])
+        script.main()
+
+    return run
+
+
+@pytest.fixture
+def pairs(rng):
+    """Four gray images of cells, uint8 (64, 64, 1), and their label maps."""
+    drawn = [draw_cells(rng) for _ in range(4)]
+    return [(image[:64, :64, :1], labels[:64, :64].astype("int32")) for image, labels in drawn]
+
+
+@pytest.fixture
+def data(pairs, tmp_path):
+    """A folder of them, two to train on and two to validate on."""
+    for number, (image, labels) in enumerate(pairs):
+        split = "train" if number < 2 else "val"
+        for folder, pixels in ((split, image[..., 0]), (f"{split}annot", labels)):
+            (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
+            path = tmp_path / "data" / folder / f"{number}.png"
+            Image.fromarray(pixels.astype("uint8")).save(path)
+    return tmp_path / "data"
+
+
+@pytest.mark.slow
+def test_card_is_of_the_file_and_of_all_stages(data, pairs, tmp_path, scripts, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"epochs": 1, "steps": 1, "batch_size": 2, "crop_size": 32, "augment": None}
+    first = Recipe(str(data), **ARGUMENTS, **options)
+    second = Recipe(str(data), weights="first/model.keras", **ARGUMENTS, **options)
+    for recipe, output in ((first, "first"), (second, "second")):
+        train(recipe, output)
+    scripts("ship_weights", "unet_isbi2012", "--run", "second", "--data", data,
+            "--hardware", "a test", "--output", "shipped")  # fmt: skip
+
+    card = json.loads((tmp_path / "shipped" / "unet_isbi2012.json").read_text())
+    file = tmp_path / "shipped" / card["file"]
+    assert card["sha256"] == sha256(file)
+    assert card["arguments"] == {"input_shape": [None, None, 1], "num_classes": 2, **ARGUMENTS}
+    assert len(card["commands"]) == 2
+    assert str(tmp_path) not in json.dumps(card)
+
+    model = keras_fcn.UNet(**card["arguments"], weights=str(file))
+    assert fingerprint(model) == card["fingerprint"]
+    metric = keras_fcn.metrics.SegmentationMetrics(2)
+    scores = []
+    for image, truth in pairs[2:]:
+        probabilities = keras_fcn.predict_image(model, image)
+        metric.update_state(truth, probabilities.argmax(-1))
+        scores.append(
+            keras_fcn.metrics.rand_information_scores(
+                truth, probabilities[..., 1], card["metric"]["threshold"]
+            )["rand"]
+        )
+    assert card["metric"]["mean_iou"] == pytest.approx(metric.per_class_iou().mean(), abs=1e-4)
+    assert card["metric"]["rand"] == pytest.approx(np.mean(scores), abs=1e-4)
+
+    shutil.rmtree("first")
+    with pytest.raises(FileNotFoundError, match="first"):
+        scripts("ship_weights", "unet_isbi2012", "--run", "second", "--data", data,
+                "--hardware", "a test", "--output", "shipped")  # fmt: skip
+
+
+@pytest.mark.slow
+def test_tables_of_averages(pairs, tmp_path, scripts, capsys):
+    model = keras_fcn.UNet(input_shape=(None, None, 1), num_classes=2, **ARGUMENTS)
+    model.save(tmp_path / "model.keras")
+    arguments = ("--weights", tmp_path / "model.keras", "--data", "isbi2012", "--every", 2)
+    scripts(
+        "compare_averaging",
+        *arguments,
+        open_validation=lambda *arguments: pairs,
+        THRESHOLDS=[0.4, 0.6],
+    )
+    rows = capsys.readouterr().out.splitlines()
+    expected = keras_fcn.metrics.rand_information_scores
+    means = [
+        np.mean(
+            [
+                expected(truth, keras_fcn.predict_image(model, image)[..., 1], threshold)["rand"]
+                for image, truth in pairs[::2]
+            ]
+        )
+        for threshold in (0.4, 0.6)
+    ]
+    assert [row.split("|")[1:3] for row in rows[2:4]] == [[" none ", " 0.4 "], [" none ", " 0.6 "]]
+    assert [float(row.split("|")[3]) for row in rows[2:4]] == pytest.approx(means, abs=1e-4)
+    assert len(rows) == 2 + 4
+
+
+def test_streets_are_compared_by_mean_iou(tmp_path, scripts, capsys, rng):
+    model = keras_fcn.UNet(num_classes=11, **ARGUMENTS)
+    model.save(tmp_path / "model.keras")
+    pair = (rng.integers(0, 256, (24, 32, 3), "uint8"), rng.integers(0, 12, (24, 32)))
+    scripts(
+        "compare_averaging", "--weights", tmp_path / "model.keras", "--data", "camvid",
+        open_validation=lambda *arguments: [pair],
+    )  # fmt: skip
+    rows = capsys.readouterr().out.splitlines()
+    metric = keras_fcn.metrics.SegmentationMetrics(11, ignore_class=11)
+    metric.update_state(pair[1], keras_fcn.predict_image(model, pair[0]).argmax(-1))
+    assert rows[2] == f"| none | {100 * metric.per_class_iou().mean():.1f} |"
+    assert rows[-1].startswith("| mirror image, scales 1, 1.25, 1.5 | ")
