@@ -268,9 +268,11 @@ def _shapes_in(path):
 
 
 def save_half_precision(model, path):
-    """Save the weights as float16 in a `.weights.h5` file, which plain Keras loads.
+    """Save the kernels as float16 in a `.weights.h5` file, which plain Keras loads.
 
-    The file is written beside `path` and then renamed, so `path` never holds half of it.
+    Biases and the vectors of batch normalisation stay float32: they are few, and a
+    variance can be larger than float16 holds, 65504. The file is written beside `path`
+    and then renamed, so `path` never holds half of it.
 
     Args:
         model: Keras model.
@@ -286,10 +288,8 @@ def save_half_precision(model, path):
             if name.startswith("optimizer"):  # of a compiled model
                 return
             if isinstance(item, h5py.Dataset):
-                compression = "gzip" if item.ndim > 1 else None  # of no use for a few numbers
-                new = target.create_dataset(
-                    name, data=item[()].astype("float16"), compression=compression
-                )
+                many = {"dtype": "float16", "compression": "gzip"} if item.ndim > 1 else {}
+                new = target.create_dataset(name, data=item[()], **many)
             else:
                 new = target.require_group(name)
             new.attrs.update(item.attrs)
