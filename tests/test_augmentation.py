@@ -13,6 +13,11 @@ EVERYTHING = Augmentation(
     "horizontal_and_vertical", 180, 0.5, 0.5, 0.2, elastic=5, saturation=0.5, hue=0.2
 )
 NONE = Augmentation(flip=None)
+DIHEDRAL = [
+    lambda x, turns=turns, step=step: np.rot90(x[::step], turns)
+    for turns in range(4)
+    for step in (1, -1)
+]
 
 
 def pair(rng, height=24, width=40, channels=3, labels=(0, 1, 2)):
@@ -52,20 +57,23 @@ def test_without_transformations_nothing_changes(rng):
     [
         (Augmentation("horizontal"), [lambda x: x, lambda x: x[:, ::-1]]),
         (Augmentation("vertical"), [lambda x: x, lambda x: x[::-1]]),
+        (Augmentation("horizontal_and_vertical"), DIHEDRAL[:2] + DIHEDRAL[4:6]),
+        (Augmentation("dihedral"), DIHEDRAL),
     ],
 )
-def test_flips_are_exact_and_both_occur(rng, augmentation, transforms):
+def test_flips_are_exact_and_all_occur(rng, augmentation, transforms):
     image, labels = pair(rng)
     seen = set()
-    for seed in range(12):
+    for seed in range(6 * len(transforms)):
         flipped = numpy(augmentation(image, labels, (seed, 0)))
         match = [
-            (flipped[0] == transform(image)).all() and (flipped[1] == transform(labels)).all()
+            np.array_equal(flipped[0], transform(image))
+            and np.array_equal(flipped[1], transform(labels))
             for transform in transforms
         ]
         assert sum(match) == 1
         seen.add(match.index(True))
-    assert seen == {0, 1}
+    assert seen == set(range(len(transforms)))
 
 
 @pytest.mark.parametrize(
@@ -75,6 +83,7 @@ def test_flips_are_exact_and_both_occur(rng, augmentation, transforms):
         Augmentation(None, scale=0.5),
         Augmentation(None, elastic=8),
         Augmentation("horizontal_and_vertical", 180, 0.5, elastic=8),
+        Augmentation("dihedral", 180, 0.5, elastic=8),
     ],
     ids=str,
 )

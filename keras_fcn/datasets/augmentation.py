@@ -8,6 +8,7 @@ from keras_fcn.arguments import check_choice
 
 ELASTIC_GRID = 3  # U-Net paper, section 3.1
 OUTSIDE = -1e6  # a place far outside of every image
+FLIPS = ("horizontal", "vertical", "horizontal_and_vertical", "dihedral", None)
 LIMITS = {
     "rotation": 180,
     "scale": 0.9,
@@ -48,7 +49,9 @@ class Augmentation:
     grid, interpolated bicubically.
 
     Args:
-        flip: "horizontal", "vertical", "horizontal_and_vertical", or None.
+        flip: "horizontal", "vertical", "horizontal_and_vertical", "dihedral" (the eight
+            flips and quarter turns, which blur nothing; a quarter turn swaps the sides
+            of an image that is not square), or None.
         rotation: largest angle, in degrees, either way.
         scale: share by which the field of view grows or shrinks at most, below 1:
             at 0.25 objects become 0.8 to 1.33 times their size.
@@ -87,7 +90,7 @@ class Augmentation:
     hue: float = 0
 
     def __post_init__(self):
-        check_choice("flip", self.flip, ("horizontal", "vertical", "horizontal_and_vertical", None))
+        check_choice("flip", self.flip, FLIPS)
         for name, limit in LIMITS.items():
             _check_range(name, getattr(self, name), limit)
 
@@ -120,7 +123,11 @@ class Augmentation:
         height, width = tf.unstack(tf.shape(image)[:2])
         rows, columns = tf.range(height, dtype="float32"), tf.range(width, dtype="float32")
         places = tf.stack(tf.meshgrid(rows, columns, indexing="ij"), -1)  # (H, W, 2)
-        places = _apply(of_places, places, draws)[margin : height - margin, margin : width - margin]
+        if self.flip == "dihedral":  # transposed or not, times the flips below: eight
+            places = _transpose_half(places, draws.next())
+        places = _apply(of_places, places, draws)
+        bottom, right = tf.unstack(tf.shape(places)[:2] - margin)
+        places = places[margin:bottom, margin:right]
         if self.elastic:
             places += _displacements(tf.shape(places)[:2], self.elastic, draws.next())
         nearest = tf.cast(tf.round(places), "int32")
@@ -163,8 +170,10 @@ class Augmentation:
             of_values.append(saturation)
         if self.hue:
             of_values.append(layers.RandomHue(self.hue, **options))
-        if self.flip:
-            of_places.append(layers.RandomFlip(self.flip, **options))
+        # one layer each: for both, Keras's draws once, and an image is turned by 180 degrees or not
+        for axis in ("horizontal", "vertical"):
+            if self.flip in (axis, "horizontal_and_vertical", "dihedral"):
+                of_places.append(layers.RandomFlip(axis, **options))
         if self.rotation:
             of_places.append(layers.RandomRotation(self.rotation / 360, **outside))
         if self.scale:
@@ -206,6 +215,14 @@ def _apply(layers, pixels, draws):
         pixels = layer.transform_images(pixels, transformation)
         layer.backend.reset()
     return pixels[0]
+
+
+def _transpose_half(places, seed):
+    """Return the places (H, W, 2), or by chance the other way round, (W, H, 2)."""
+    import tensorflow as tf
+
+    turned = tf.random.stateless_uniform((), seed) < 0.5
+    return tf.cond(turned, lambda: tf.transpose(places, (1, 0, 2)), lambda: places)
 
 
 def _displacements(size, deviation, seed):
