@@ -170,7 +170,7 @@ class Augmentation:
             of_values.append(saturation)
         if self.hue:
             of_values.append(layers.RandomHue(self.hue, **options))
-        # one layer each: for both, Keras's draws once, and an image is turned by 180 degrees or not
+        # a layer each: for both axes Keras draws once, and turns by 180 degrees or not at all
         for axis in ("horizontal", "vertical"):
             if self.flip in (axis, "horizontal_and_vertical", "dihedral"):
                 of_places.append(layers.RandomFlip(axis, **options))
