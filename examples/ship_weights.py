@@ -4,10 +4,9 @@
         --hardware "2 CPU cores, float32"
 
 Where the run went on from the model of another, the card has the commands of both; call it from the
-folder where they ran, if their paths are relative. Writes
-`NAME.weights.h5`, in half precision, and `NAME.json` into `--output`. The scores on the card are
-those of the half-precision file on the validation images of the run, whole, with and without
-test-time augmentation.
+folder where they ran, if their paths are relative. Writes `NAME.weights.h5`, in half precision, and
+`NAME.json` into `--output`. The scores on the card are those of the half-precision file on the
+validation images of the run, whole, with and without test-time augmentation.
 """
 
 import argparse
