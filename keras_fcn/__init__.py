@@ -2,11 +2,13 @@
 
 from keras_fcn import datasets, losses, metrics, optimizers
 from keras_fcn.caffe import load_caffemodel
+from keras_fcn.cards import pretrained
+from keras_fcn.catalogue import from_pretrained
 from keras_fcn.convolutionize import compare, dense_to_conv, fully_convolutional
 from keras_fcn.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
 from keras_fcn.inference import predict_image
 from keras_fcn.unet import UNet
-from keras_fcn.weights import from_pretrained, load_vgg16, pretrained
+from keras_fcn.vgg16 import load_vgg16
 
 __version__ = "0.1.0"
 

@@ -357,7 +357,7 @@ def _evaluate(options):
 
 def _test_time_augmentation(options):
     """Return what `--tta` adds to the arguments of `predict_image`."""
-    from keras_fcn.weights import pretrained
+    from keras_fcn.cards import pretrained
 
     if not options.tta:
         return {}
@@ -367,7 +367,7 @@ def _test_time_augmentation(options):
 
 def _ignore_label(options):
     """The label given, else that of the weights' data, else 255."""
-    from keras_fcn.weights import pretrained
+    from keras_fcn.cards import pretrained
 
     if options.ignore is not None:
         return options.ignore
@@ -568,7 +568,7 @@ def _check_channels(channels):
 
 
 def _models(options):
-    from keras_fcn.weights import find_card, pretrained
+    from keras_fcn.cards import find_card, pretrained
 
     if options.name is not None:
         print(json.dumps(find_card(options.name), indent=2))

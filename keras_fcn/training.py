@@ -33,6 +33,8 @@ import numpy as np
 from PIL import Image
 
 from keras_fcn.arguments import check_choice, check_positive_integer
+from keras_fcn.cards import pretrained
+from keras_fcn.catalogue import from_pretrained
 from keras_fcn.datasets import SOURCES, Augmentation, load
 from keras_fcn.inference import predict_image
 from keras_fcn.losses import WeightedCrossentropy
@@ -40,7 +42,6 @@ from keras_fcn.metrics import SegmentationMetrics
 from keras_fcn.optimizers import Muon
 from keras_fcn.unet import UPSAMPLINGS
 from keras_fcn.visualize import VOID_COLOR, paint, voc_palette, write_png
-from keras_fcn.weights import from_pretrained, pretrained
 
 FACTORIES = {
     "unet": "UNet",

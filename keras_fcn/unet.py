@@ -45,7 +45,8 @@ def UNet(
             the depth.
         encoder: None for the paper's contracting path, or `"vgg16"` for the 13
             convolutions of VGG16, its fifth block the deepest level. Then
-            `filters` is about the expanding path only, which has no fifth level.
+            `filters` is about the expanding path only, which has no fifth level,
+            and the features are normalised where they enter it.
         batch_norm: whether each 3x3 convolution, of VGG16's excepted, is
             followed by batch normalisation.
         dropout: rate of the dropout at the end of the contracting path, after
@@ -100,9 +101,11 @@ def UNet(
             )
         if level >= len(blocks) - 1:  # the end of the contracting path
             x = layers.Dropout(dropout, name=f"drop{level}")(x)
+        features = x if encoder is None else _normalize(x, level)
         if level < len(blocks):
-            skips.append(x)
+            skips.append(features)
             x = vgg16.pool(x, f"pool{level}", padding)
+    x = features
 
     offsets = _valid_offsets(convolutions)
     for level in range(len(skips), 0, -1):
@@ -153,6 +156,16 @@ def _preprocess(images, encoder):
         return VGGPreprocessing(dtype="float32", name="preprocessing")(images)
     scale = layers.Rescaling(1 / 127.5, offset=-1, dtype="float32", name="preprocessing")
     return scale(images)
+
+
+def _normalize(x, level):
+    """Bring VGG16's features, which reach into the hundreds, to what a fresh path learns from.
+
+    Each pixel is normalised over its channels, then scaled (as in Liu, Rabinovich and Berg,
+    ParseNet, 2016). With a first scale of 1/4 all classes begin about equally probable.
+    """
+    scale = keras.initializers.Constant(0.25)
+    return layers.LayerNormalization(gamma_initializer=scale, name=f"norm{level}")(x)
 
 
 def _upsample(x, width, upsampling, level):

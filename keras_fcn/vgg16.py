@@ -1,4 +1,4 @@
-"""The fully convolutional VGG16 trunk.
+"""The fully convolutional VGG16 trunk, and VGG16's weights in it.
 
 Simonyan and Zisserman, Very Deep Convolutional Networks for Large-Scale Image
 Recognition, 2015, table 1, column D; made fully convolutional as by Long,
@@ -6,7 +6,17 @@ Shelhamer and Darrell, Fully Convolutional Networks for Semantic Segmentation,
 2015, section 3.1.
 """
 
+import os
+import warnings
+from collections import Counter
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
 from keras import layers
+
+from keras_fcn.convolutionize import dense_to_conv
 
 # Filters of the convolutions of each block, by the authors' layer names.
 BLOCKS = (
@@ -68,3 +78,191 @@ def vgg16_trunk(images, padding, fc_filters, batch_norm=False):
     x = conv(x, fc_filters, "fc7", 1, batch_norm=batch_norm)
     x = layers.Dropout(0.5, name="drop7")(x)
     return pools[2], pools[3], x
+
+
+def load_vgg16(model, vgg16=None):
+    """Load VGG16's weights into an FCN or a U-Net with `encoder="vgg16"`.
+
+    The convolutions are copied. For an FCN, fc6 is the dense `fc1` with its
+    kernel reshaped to 7x7x512, fc7 is `fc2` as a 1x1 convolution. Where
+    `fc_filters` is smaller than 4096, evenly spaced units of both are taken
+    (decimation; Chen et al., DeepLab, 2018, section 4.1, do so for speed).
+    From a VGG16 without its top layers an FCN takes the convolutions; a warning
+    says that fc6 and fc7 are left as they were.
+
+    Where the first convolution has other than 3 channels its kernel is
+    adapted, so that a gray image gives what its RGB copy gives: summed for one
+    channel, tiled and rescaled for more. In a network with batch normalisation
+    each normalisation of the trunk becomes the convolution's bias and leaves the
+    rest to training: at inference the features are VGG16's.
+
+    Args:
+        model: model of `FCN32s`, `FCN16s`, `FCN8s` or `UNet(encoder="vgg16")`;
+            changed in place.
+        vgg16: `keras.applications.VGG16` model, with its top layers or without;
+            or the path of its weights file, `.h5` or `.weights.h5`. By default
+            the ImageNet one, downloaded by Keras.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: when a layer is missing on either side, or does not fit. The
+            model is then as it was.
+        FileNotFoundError: for a missing file.
+        OSError: when the download fails; it says where to put a file fetched by
+            hand.
+
+    Example:
+
+    >>> import keras
+    >>> vgg16 = keras.applications.VGG16(weights=None, include_top=False)
+    >>> unet = UNet(num_classes=3, encoder="vgg16")
+    >>> load_vgg16(unet, vgg16) is unet
+    True
+    """
+    needed = _needed_layers(model)
+    has_dense = "fc6" in needed.values()
+    if vgg16 is None:
+        vgg16 = _download_vgg16(has_dense)
+    elif isinstance(vgg16, str | os.PathLike):
+        vgg16 = _read_vgg16(Path(vgg16), has_dense)
+    available = {layer.name: layer for layer in vgg16.layers}
+    if has_dense and not {"fc1", "fc2"} & set(available):
+        warnings.warn(
+            f"This VGG16 has no dense layers: fc6 and fc7 of {model.name!r} are left as they "
+            "were, and its convolutions are loaded.",
+            stacklevel=2,
+        )
+        needed = {source: name for source, name in needed.items() if source.startswith("block")}
+    if missing := sorted(set(needed) - set(available)):
+        raise ValueError(
+            "`vgg16` should be a `keras.applications.VGG16` model or its weights file. Received: "
+            f"{vgg16.name!r}, without the layers {missing}"
+        )
+
+    values = {}
+    for source, target in needed.items():
+        kernel, bias = (np.asarray(w) for w in available[source].get_weights())
+        kernel, bias = _fit_kernel(model.get_layer(target), kernel, bias)
+        values |= _layer_values(model, target, kernel, bias)
+    for target, arrays in values.items():
+        model.get_layer(target).set_weights(arrays)
+    return model
+
+
+def is_vgg16_file(path):
+    """Whether an HDF5 file holds the thirteen convolutions of VGG16 and no others."""
+    received = Counter()
+
+    def count(name, item):
+        if isinstance(item, h5py.Dataset) and item.ndim == 4:
+            received[item.shape] += 1
+
+    with h5py.File(path) as file:
+        file.visititems(count)
+    expected, channels = Counter(), 3
+    for block in BLOCKS:
+        for filters in block.values():
+            expected[3, 3, channels, filters] += 1
+            channels = filters
+    return received == expected
+
+
+def _needed_layers(model):
+    """Return {layer of keras.applications.VGG16: layer of the model}."""
+    names = {layer.name for layer in model.layers}
+    needed = {
+        f"block{b}_conv{c}": name
+        for b, block in enumerate(BLOCKS, start=1)
+        for c, name in enumerate(block, start=1)
+    }
+    if {"fc6", "fc7"} <= names:
+        needed |= {"fc1": "fc6", "fc2": "fc7"}
+    if not set(needed.values()) <= names:
+        raise ValueError(
+            'VGG16 fits FCN32s, FCN16s, FCN8s and UNet(encoder="vgg16"). Received: model '
+            f"{model.name!r}, without the layers {sorted(set(needed.values()) - names)}"
+        )
+    return needed
+
+
+def _download_vgg16(include_top):
+    try:
+        return keras.applications.VGG16(weights="imagenet", include_top=include_top)
+    except Exception as error:  # Keras raises a bare Exception
+        ending = "" if include_top else "_notop"
+        file = f"vgg16_weights_tf_dim_ordering_tf_kernels{ending}.h5"
+        raise OSError(
+            "`weights='imagenet'` downloads VGG16's weights. Received: no download "
+            f"({error}). Fetch {file} by hand from "
+            f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{file} and put "
+            f"it into '{Path(keras.config.keras_home()) / 'models'}', or pass its path as "
+            "`weights`."
+        ) from error
+
+
+def _read_vgg16(path, include_top):
+    """Return Keras's VGG16 with the weights of a file, with its top layers if they are there."""
+    if not path.is_file():
+        raise FileNotFoundError(f"VGG16's weights should be in a file. Received: no file '{path}'.")
+    reasons = []
+    for top in (include_top, not include_top):
+        vgg16 = keras.applications.VGG16(weights=None, include_top=top)
+        try:
+            vgg16.load_weights(path)
+        except (ValueError, OSError, KeyError) as error:
+            reasons.append(str(error))
+        else:
+            return vgg16
+    raise ValueError(
+        "VGG16's weights should be a file of `keras.applications.VGG16`, `.h5` or `.weights.h5`. "
+        f"Received: '{path}', which Keras does not load: {reasons[0]}"
+    )
+
+
+def _layer_values(model, name, kernel, bias):
+    """Return {layer name: arrays} that compute `kernel` and `bias`, with normalisation or not."""
+    if model.get_layer(name).use_bias:
+        return {name: [kernel, bias]}
+    normalization = model.get_layer(f"{name}_bn")
+    ones = np.ones_like(bias)
+    gamma = ones * (1 + normalization.epsilon) ** 0.5  # undoes the division by the deviation
+    return {name: [kernel], normalization.name: [gamma, bias, 0 * bias, ones]}
+
+
+def _fit_kernel(layer, kernel, bias):
+    """Bring the kernel and bias of a VGG16 layer into the shape of ours."""
+    height, width, channels, filters = layer.kernel.shape
+    if layer.name == "conv1_1":
+        kernel = _adapt_channels(kernel, channels)
+    elif layer.name in ("fc6", "fc7"):
+        kernel = dense_to_conv(kernel, (height, width))
+        units = _evenly_spaced(filters, kernel.shape[3])
+        kernel, bias = kernel[..., units], bias[units]
+        if layer.name == "fc7":
+            kernel = kernel[:, :, units]
+    if kernel.shape != tuple(layer.kernel.shape):
+        raise ValueError(
+            f"The layer {layer.name!r} should have a kernel of shape {tuple(layer.kernel.shape)}. "
+            f"Received from VGG16: {kernel.shape}"
+        )
+    return kernel, bias
+
+
+def _evenly_spaced(count, total):
+    """Return `count` indices spread evenly over `range(total)`."""
+    if count > total:
+        raise ValueError(
+            f"`fc_filters` should be at most {total}, the units of VGG16's dense layers. "
+            f"Received: fc_filters={count}"
+        )
+    return np.arange(count) * total // count
+
+
+def _adapt_channels(kernel, channels):
+    """Make a kernel for 3 channels one for any number, of the same sum over the channels."""
+    if channels < 3:
+        return np.repeat(kernel.sum(axis=2, keepdims=True) / channels, channels, axis=2)
+    tiled = np.arange(channels) % 3
+    return kernel[:, :, tiled] / np.bincount(tiled)[tiled][:, None]

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 import keras_fcn
+from keras_fcn.cards import sha256
 from keras_fcn.datasets.shapes import draw_cells
 from keras_fcn.training import Recipe, train
-from keras_fcn.weights import fingerprint, sha256
+from keras_fcn.weights import fingerprint
 
 ARGUMENTS = {"filters": [4, 8], "batch_norm": True}
 

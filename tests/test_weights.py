@@ -9,7 +9,8 @@ from conftest import call, randomize
 import keras_fcn
 from keras_fcn import FCN8s, FCN32s, UNet, dense_to_conv, from_pretrained, load_vgg16, pretrained
 from keras_fcn import weights as weights_module
-from keras_fcn.weights import fingerprint, save_half_precision, sha256
+from keras_fcn.cards import sha256
+from keras_fcn.weights import fingerprint, save_half_precision
 
 CARD_KEYS = {
     "name", "factory", "arguments", "parameters", "input", "classes", "palette", "ignore_label",
