@@ -1,42 +1,61 @@
-"""FCN and U-Net for Keras, for images of any size."""
+"""FCN and U-Net for Keras, for images of any size.
 
-from keras_fcn import datasets, losses, metrics, optimizers
-from keras_fcn.caffe import load_caffemodel
-from keras_fcn.cards import pretrained
-from keras_fcn.catalogue import from_pretrained
-from keras_fcn.convolutionize import compare, dense_to_conv, fully_convolutional
-from keras_fcn.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
-from keras_fcn.inference import predict_image
-from keras_fcn.unet import UNet
-from keras_fcn.vgg16 import load_vgg16
+The names below are imported when they are first asked for.
+"""
+
+import importlib
+import sys
+from pathlib import Path
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "FCN8s",
-    "FCN8sAtOnce",
-    "FCN16s",
-    "FCN32s",
-    "UNet",
-    "compare",
-    "datasets",
-    "dense_to_conv",
-    "from_pretrained",
-    "fully_convolutional",
-    "load_caffemodel",
-    "load_vgg16",
-    "losses",
-    "metrics",
-    "optimizers",
-    "predict_image",
-    "pretrained",
-]
+# Where each public name is: the module of a function or class, or the module itself.
+_MODULES = {
+    "FCN8s": "fcn",
+    "FCN8sAtOnce": "fcn",
+    "FCN16s": "fcn",
+    "FCN32s": "fcn",
+    "HyperFCN": "tuning",
+    "HyperUNet": "tuning",
+    "UNet": "unet",
+    "compare": "convolutionize",
+    "dense_to_conv": "convolutionize",
+    "from_pretrained": "catalogue",
+    "fully_convolutional": "convolutionize",
+    "load_caffemodel": "caffe",
+    "load_vgg16": "vgg16",
+    "predict_image": "inference",
+    "pretrained": "cards",
+    "architecture": "visualize.architecture",
+    "datasets": "datasets",
+    "inference": "inference",
+    "layers": "layers",
+    "losses": "losses",
+    "metrics": "metrics",
+    "optimizers": "optimizers",
+    "training": "training",
+    "tuning": "tuning",
+    "visualize": "visualize",
+}
+# Star import goes without KerasTuner, which may not be installed.
+__all__ = [name for name in _MODULES if name not in ("HyperFCN", "HyperUNet", "tuning")]
 
 
 def __getattr__(name):
-    """Import the hypermodels, and with them KerasTuner, when they are first asked for."""
-    if name in ("HyperFCN", "HyperUNet"):
-        from keras_fcn import tuner
+    """Import a public name when it is first asked for."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"{__name__}.{_MODULES[name]}")
+    value = getattr(module, name, module)
+    globals()[name] = value
+    return value
 
-        return getattr(tuner, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__():
+    return sorted({*globals(), *_MODULES})
+
+
+# A saved model names our layers, and Keras finds only those that are registered. The command
+# line does without until a command runs: help and errors of usage come at once.
+if Path(*sys.argv[:1]).stem != "keras-fcn":
+    from keras_fcn import layers, losses, metrics, optimizers  # noqa: F401

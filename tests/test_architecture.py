@@ -6,7 +6,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 import keras_fcn
-from keras_fcn.architecture import COLORS, DOUBLING, LARGEST, draw_architecture
+from keras_fcn.visualize.architecture import COLORS, DOUBLING, LARGEST, draw_architecture
 
 FILTERS = (4, 8, 16, 32, 64)  # a sixteenth of the paper's
 # figure 1 of the U-Net paper, down from the image, then up to the output

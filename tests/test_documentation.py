@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from keras_fcn import pretrained
-from keras_fcn.cli import main
+from keras_fcn.commands import main
 
 # so that the README's commands take seconds; of options given twice the last counts
 SMALL = {

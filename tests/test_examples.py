@@ -113,10 +113,10 @@ def test_train_em_refuses_a_tile_that_does_not_fit(pytestconfig, offline):
 
 def test_notebooks_are_made_of_the_scripts(pytestconfig):
     examples = pytestconfig.rootpath / "examples"
-    make = runpy.run_path(str(examples / "make_notebooks.py"))
+    make = runpy.run_path(str(pytestconfig.rootpath / "tools" / "make_notebooks.py"))
     notebooks = {path.stem: path.read_text() for path in (examples / "notebooks").iterdir()}
     made = {name: make["to_notebook"](examples / f"{name}.py") for name in make["SCRIPTS"]}
-    assert notebooks == made, "Run `python examples/make_notebooks.py`."
+    assert notebooks == made, "Run `python tools/make_notebooks.py`."
     assert all("parse_args([])" in text for text in notebooks.values())
     cells = {script for script, *_ in EXAMPLES} | {"dense_is_convolution", "finetune_tfds"}
     assert set(notebooks) == cells  # every example is a notebook, and is run here

@@ -20,7 +20,7 @@ ARGUMENTS = {"filters": [4, 8], "batch_norm": True}
 @pytest.fixture
 def scripts(monkeypatch, pytestconfig):
     """A function that runs the `main` of a script with arguments."""
-    monkeypatch.syspath_prepend(pytestconfig.rootpath / "examples")
+    monkeypatch.syspath_prepend(pytestconfig.rootpath / "tools")
 
     def run(name, *arguments, **replaced):
         script = importlib.import_module(name)

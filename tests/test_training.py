@@ -13,12 +13,12 @@ from PIL import Image
 
 import keras_fcn
 from keras_fcn import UNet, training
-from keras_fcn.cli import main
+from keras_fcn.commands import main
 from keras_fcn.datasets import Augmentation
 from keras_fcn.training import ImageGrid, Recipe, train
 
 VOID = 255
-START = "import sys; from keras_fcn.cli import main; sys.exit(main())"
+START = "import sys; from keras_fcn.commands import main; sys.exit(main())"
 TWO_CPUS = """
 import tensorflow as tf
 two = [tf.config.LogicalDeviceConfiguration()] * 2
@@ -160,15 +160,15 @@ def test_backup_cut_short_in_writing_gives_way_to_its_copy(cut, tmp_path):
     whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for name, content in whole.items():
         (tmp_path / f"{name}.bkp").write_bytes(content)
-    training._mend_backup(tmp_path)
+    training.run.mend_backup(tmp_path)
     (tmp_path / cut).write_bytes(whole[cut][: len(whole[cut]) // 2 if "h5" in cut else 0])
-    training._mend_backup(tmp_path)
+    training.run.mend_backup(tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in whole} == whole
 
     for path in tmp_path.glob("*.bkp"):  # in the first epoch there is none
         path.unlink()
     (tmp_path / cut).write_bytes(b"")
-    training._mend_backup(tmp_path)
+    training.run.mend_backup(tmp_path)
     assert not tmp_path.exists()
 
 
@@ -213,7 +213,7 @@ def test_two_devices_share_batches(backend, flags, prepare, data, tmp_path):
         ["evaluate", "--weights", str(output / "model.keras"), *folders, "--json"],
         ["train", *options, "--output", str(tmp_path / "odd"), "--batch-size", "3"],
     ]
-    start = f"{prepare}\nfrom keras_fcn.cli import main\nprint([main(c) for c in {commands}])"
+    start = f"{prepare}\nfrom keras_fcn.commands import main\nprint([main(c) for c in {commands}])"
     environment = os.environ | {"KERAS_BACKEND": backend, "XLA_FLAGS": flags}
     result = subprocess.run(
         [sys.executable, "-c", start], env=environment, capture_output=True, text=True
@@ -259,7 +259,7 @@ def test_mixed_precision_is_of_the_model_alone(recipe, tmp_path):
 @pytest.mark.parametrize("model", ["fcn32s", "fcn16s", "fcn8s", "fcn8s_at_once"])
 def test_networks(model, narrow_vgg16):
     recipe = Recipe("data", model=model, fc_filters=8, batch_norm=True)
-    built = training._build(recipe, num_classes=3, channels=1)
+    built = training.fit._build(recipe, num_classes=3, channels=1)
     assert built.name == model
     assert built.get_layer("fc7_bn")
     assert built.input_shape[-1] == 1
@@ -268,8 +268,8 @@ def test_networks(model, narrow_vgg16):
 
 def test_recipe_sets_network_and_optimizer():
     recipe = Recipe("data", filters=(4, 8), dropout=0.0, upsampling="bilinear", optimizer="sgd")
-    model = training._build(recipe, num_classes=2, channels=3)
-    training._compile(model, recipe, steps=10, class_weights=None, ignore=255)
+    model = training.fit._build(recipe, num_classes=2, channels=3)
+    training.fit._compile(model, recipe, steps=10, class_weights=None, ignore=255)
     assert model.get_layer("drop1").rate == 0
     assert model.get_layer("upsample1")
     assert isinstance(model.optimizer, keras.optimizers.SGD)
@@ -278,13 +278,13 @@ def test_recipe_sets_network_and_optimizer():
 
 def test_fine_tuning_keeps_what_the_catalogue_has(monkeypatch):
     pretrained = UNet(num_classes=3, filters=(4, 8))
-    monkeypatch.setattr(training, "pretrained", lambda: {"mine": {}})
-    monkeypatch.setattr(training, "from_pretrained", lambda name, num_classes: pretrained)
+    monkeypatch.setattr(training.fit, "pretrained", lambda: {"mine": {}})
+    monkeypatch.setattr(training.fit, "from_pretrained", lambda name, num_classes: pretrained)
     recipe = Recipe("data", weights="mine")
     assert recipe.learning_rate == 1e-4
-    assert training._build(recipe, num_classes=3, channels=3) is pretrained
+    assert training.fit._build(recipe, num_classes=3, channels=3) is pretrained
     with pytest.raises(ValueError, match="images of 3 channels"):
-        training._build(recipe, num_classes=3, channels=1)
+        training.fit._build(recipe, num_classes=3, channels=1)
     with pytest.raises(ValueError, match="filters together with the weights 'mine'"):
         Recipe("data", weights="mine", filters=(4, 8))
 
@@ -320,26 +320,26 @@ def test_recipe_is_recorded_as_json(tmp_path, monkeypatch):
 
 
 def test_labels_are_counted_before_the_training(data):
-    labels = training.count_labels(Recipe(str(data)))
+    labels = training.labels.count_labels(Recipe(str(data)))
     counts = sum(np.bincount(draw(n)[1].ravel(), minlength=256) for n in range(5))
     assert labels.training.tolist() == counts[:2].tolist()
     assert (labels.classes, labels.ignore, labels.channels) == (["class 0", "class 1"], 255, 3)
     with pytest.raises(ValueError, match=r"Received: \[255\] in the train masks"):
-        training.count_labels(Recipe(str(data), num_classes=2, ignore=254))
+        training.labels.count_labels(Recipe(str(data), num_classes=2, ignore=254))
     with pytest.raises(ValueError, match="the splits 'train', 'val', 'all'"):
-        training.count_labels(Recipe(str(data), split="training"))
+        training.labels.count_labels(Recipe(str(data), split="training"))
 
 
 def test_data_sets_bring_their_classes_and_void_label():
-    source = training.SOURCES["shapes"]
-    names = training._class_names(Recipe("shapes/street"), source, occurring=2)
+    source = training.labels.SOURCES["shapes"]
+    names = training.labels._class_names(Recipe("shapes/street"), source, occurring=2)
     assert names == ["sky", "building", "tree", "road", "car"]
-    assert training._class_names(Recipe("shapes"), source, occurring=2) == ["border", "cell"]
+    assert training.labels._class_names(Recipe("shapes"), source, occurring=2) == ["border", "cell"]
 
 
 def test_class_weights_are_one_on_average():
     pixels = np.array([90, 9, 1])
-    weights = np.array(training.log_class_weights(pixels))
+    weights = np.array(training.labels.log_class_weights(pixels))
     assert (weights * pixels).sum() / 100 == pytest.approx(1)
     expected = np.log(1.1 + 0.9) / np.log(1.1 + 0.01)
     assert weights[2] / weights[0] == pytest.approx(expected)
@@ -347,14 +347,14 @@ def test_class_weights_are_one_on_average():
 
 def test_training_set_is_full_batches_of_crops(data):
     recipe = Recipe(str(data), batch_size=4, crop_size=32, augment=Augmentation(elastic=2))
-    for images, labels in training.training_set(recipe, completed=0).take(3):
+    for images, labels in training.labels.training_set(recipe, completed=0).take(3):
         assert images.shape == (4, 32, 32, 3)
         assert labels.shape == (4, 32, 32)
         assert set(np.unique(labels)) <= {0, 1, VOID}
 
 
 def test_validation_batches_are_filled_with_void(data):
-    batches = list(training.validation_set(Recipe(str(data)), VOID, devices=2))
+    batches = list(training.labels.validation_set(Recipe(str(data)), VOID, devices=2))
     assert [images.shape[0] for images, _ in batches] == [2, 2]
     assert (batches[1][1][1].numpy() == VOID).all()
 
@@ -372,14 +372,14 @@ def test_image_grid_shows_input_truth_and_prediction(tmp_path):
     picture = np.asarray(Image.open(tmp_path / "pictures" / "epoch_0001.png"))
     assert picture.shape == (20 + 4 + 20, 30 + 4 + 30 + 4 + 30, 3)
     assert picture[10, 10].tolist() == [77, 77, 77]
-    assert picture[0, 40].tolist() == list(training.VOID_COLOR)
+    assert picture[0, 40].tolist() == list(training.callbacks.VOID_COLOR)
     assert picture[10, 40].tolist() == [0, 0, 0]
     assert picture[30, 80].tolist() == [128, 0, 0]
 
 
 def test_pictures_are_scaled_down(tmp_path):
     rows = [[np.zeros((100, 600, 3), "uint8")] * 3]
-    assert training._draw_grid(rows).size == (3 * 256 + 2 * 4, 43)
+    assert training.callbacks._draw_grid(rows).size == (3 * 256 + 2 * 4, 43)
 
 
 def test_every_factory_exists():

@@ -14,7 +14,6 @@ from PIL import Image
 import keras_fcn
 from keras_fcn.datasets import SOURCES
 from keras_fcn.visualize import (
-    ERROR_COLORS,
     PALETTES,
     VOID_COLOR,
     comparison,
@@ -28,6 +27,7 @@ from keras_fcn.visualize import (
     write_label_map,
     write_png,
 )
+from keras_fcn.visualize.pictures import ERROR_COLORS
 
 PALETTE = [[255, 0, 0], [0, 255, 0], [0, 0, 255]]
 
@@ -288,7 +288,7 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
 
 @pytest.mark.slow
 def test_pictures_of_the_readme_are_made_by_a_command(pytestconfig, tmp_path):
-    script = pytestconfig.rootpath / "examples" / "make_pictures.py"
+    script = pytestconfig.rootpath / "tools" / "make_pictures.py"
     environment = os.environ | {"PYTHONPATH": str(pytestconfig.rootpath)}
     subprocess.run([sys.executable, script, "--output", tmp_path], check=True, env=environment)
     for name in ("china_overlay.png", "unet.png", "fcn8s.png"):

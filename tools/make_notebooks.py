@@ -1,6 +1,6 @@
 """Make the notebooks of the examples again.
 
-    python examples/make_notebooks.py
+    python tools/make_notebooks.py
 
 Writes examples/notebooks/*.ipynb from the scripts, without outputs, so that the same scripts give
 the same files. A notebook has no command line: there the options stand in the list given to
@@ -12,7 +12,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-EXAMPLES = Path(__file__).resolve().parent
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SCRIPTS = [
     "dense_is_convolution",
     "finetune_few_images",

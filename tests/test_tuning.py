@@ -17,16 +17,12 @@ from test_training import START, draw
 
 import keras_fcn
 from keras_fcn import HyperFCN, HyperUNet
-from keras_fcn.cli import main
+from keras_fcn.commands import main
 from keras_fcn.training import Recipe, tuned_arguments
-from keras_fcn.tuner import (
-    OBJECTIVE,
-    Search,
-    _count_parameters,
-    _describe_trial,
-    _restore_state,
-    _save_state,
-)
+from keras_fcn.tuning import Search
+from keras_fcn.tuning.hypermodels import _count_parameters
+from keras_fcn.tuning.report import describe_trial, restore_state, save_state
+from keras_fcn.tuning.search import OBJECTIVE
 
 PIXELS = [3000, 500]
 
@@ -410,17 +406,17 @@ def test_files_of_a_kill_in_the_middle_are_set_right(tmp_path):
     whole = {"oracle.json": '{"ongoing": 0}', "tuner0.json": "{}", "trial_0/trial.json": "{}"}
     for name, text in whole.items():
         (tmp_path / name).write_text(text)
-    _save_state(tmp_path)
+    save_state(tmp_path)
     (tmp_path / "oracle.json").write_text('{"ongo')
     (tmp_path / "trial_1").mkdir()
     (tmp_path / "trial_1" / "trial.json").write_text("{}")
-    _restore_state(tmp_path)
+    restore_state(tmp_path)
     for name, text in whole.items():
         assert (tmp_path / name).read_text() == text
     assert not (tmp_path / "trial_1" / "trial.json").exists()
 
     (tmp_path / "state.json").unlink()
-    _restore_state(tmp_path)
+    restore_state(tmp_path)
     assert not tmp_path.exists()
 
 
@@ -428,13 +424,13 @@ def test_trials_are_described():
     hp = fixed(**{"width": 8, "tuner/initial_epoch": 4})  # Hyperband's second round
     trial = keras_tuner.engine.trial.Trial(hp, "07", status="COMPLETED")
     trial.score, trial.best_step = np.float64(0.5), 1
-    assert _describe_trial(trial) == {
+    assert describe_trial(trial) == {
         "trial": "07", "status": "completed", "mean_iou": 0.5, "epoch": 6, "values": {"width": 8},
         "message": None,
     }  # fmt: skip
     message = 'Traceback:\n  File "x"\n    raise: no\nkeras_tuner.FailedTrialError: Too large.'
     trial = keras_tuner.engine.trial.Trial(hp, "08", status="FAILED", message=message)
-    described = _describe_trial(trial)
+    described = describe_trial(trial)
     assert (described["mean_iou"], described["epoch"]) == (None, None)
     assert described["message"] == "FailedTrialError: Too large."
 
@@ -482,7 +478,7 @@ def test_chief_and_workers_are_not_of_the_command_line(monkeypatch, tmp_path, ca
 
 def test_a_missing_keras_tuner_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_tuner", None)
-    monkeypatch.delitem(sys.modules, "keras_fcn.tuner")
+    monkeypatch.delitem(sys.modules, "keras_fcn.tuning")
     monkeypatch.delattr(keras_fcn, "tuner")
     with pytest.raises(ImportError, match=r"pip install 'keras-fcn\[tuner\]'"):
         _ = keras_fcn.HyperUNet

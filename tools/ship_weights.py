@@ -1,6 +1,6 @@
 """Turn a finished run of `keras-fcn train` into weights that ship, and write their card.
 
-    python examples/ship_weights.py unet_camvid --run runs/unet_camvid --data path/to/camvid \
+    python tools/ship_weights.py unet_camvid --run runs/unet_camvid --data path/to/camvid \
         --hardware "2 CPU cores, float32"
 
 Where the run went on from the model of another, the card has the commands of both; call it from the

@@ -1,6 +1,6 @@
 """Make the pictures of the README again.
 
-    python examples/make_pictures.py
+    python tools/make_pictures.py
 
 Writes them into docs/: the photograph that comes with scikit-learn, segmented by `unet_camvid`; the
 U-Net paper's network on its image of 572x572; FCN-8s on an image of 500x500. It needs
@@ -15,8 +15,8 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 import keras_fcn
-from keras_fcn.architecture import draw_architecture
 from keras_fcn.visualize import overlay, write_png
+from keras_fcn.visualize.architecture import draw_architecture
 
 WEIGHTS = "unet_camvid"
 SIZE = (480, 320)  # as wide as CamVid's images, and 250 kB as PNG

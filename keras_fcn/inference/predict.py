@@ -1,15 +1,14 @@
 """Predict class probabilities for one image of any size."""
 
-import weakref
+import functools
 
 import keras
 import numpy as np
 
 from keras_fcn.arguments import check_choice
+from keras_fcn.inference.engines import compiled
+from keras_fcn.inference.tiles import check_tile_size, predict_tiled
 from keras_fcn.layers import SizeCheck
-
-# Tiles begin at multiples of the coarsest stride of our networks, so that pooling cells agree.
-TILE_STEP = 32
 
 # Quarter turns, and whether the turned image is mirrored, by `test_time_augmentation`.
 SYMMETRIES = {
@@ -17,8 +16,6 @@ SYMMETRIES = {
     True: [(0, False), (0, True)],
     "dihedral": [(turns, mirrored) for turns in range(4) for mirrored in (False, True)],
 }
-
-_compiled = weakref.WeakKeyDictionary()
 
 
 def predict_image(model, image, tile_size=None, test_time_augmentation=False, scales=(1,)):
@@ -66,7 +63,7 @@ def predict_image(model, image, tile_size=None, test_time_augmentation=False, sc
     """
     image = _check_image(image, model.input_shape[-1])
     if tile_size is not None:
-        _check_tile_size(tile_size)
+        check_tile_size(tile_size)
     check_choice("test_time_augmentation", test_time_augmentation, tuple(SYMMETRIES))
     _check_scales(scales)
     predictions = [
@@ -101,47 +98,22 @@ def _predict_symmetric(model, image, tile_size, test_time_augmentation):
     total = 0
     for turns, mirrored in symmetries:
         view = np.rot90(image, turns)
-        scores = _predict_tiled(model, view[:, ::-1] if mirrored else view, tile_size)
+        scores = _predict_view(model, view[:, ::-1] if mirrored else view, tile_size)
         total += np.rot90(scores[:, ::-1] if mirrored else scores, -turns)
     return total / len(symmetries)
 
 
-def _predict_tiled(model, image, tile_size):
+def _predict_view(model, image, tile_size):
+    predict = functools.partial(_predict_whole, model)
     if tile_size is None:
-        return _predict_whole(model, image)
-    scores = np.empty((*image.shape[:2], model.output_shape[-1]), "float32")
-    for top, bottom, rows in _tiles(image.shape[0], tile_size):
-        for left, right, columns in _tiles(image.shape[1], tile_size):
-            tile = _predict_whole(model, image[top:bottom, left:right])
-            scores[rows, columns] = tile[
-                rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
-            ]
-    return scores
+        return predict(image)
+    return predict_tiled(predict, image, tile_size, model.output_shape[-1])
 
 
 def _predict_whole(model, image):
     height, width = image.shape[:2]
     images = _mirror_borders(model, image)[None]
-    return np.asarray(_compile(model)(images))[0, :height, :width]
-
-
-def _check_tile_size(tile_size):
-    if tile_size < 4 * TILE_STEP or tile_size % TILE_STEP:
-        raise ValueError(
-            f"`tile_size` should be a multiple of {TILE_STEP} from {4 * TILE_STEP} up. "
-            f"Received: tile_size={tile_size}. 512 is a good start; larger is faster."
-        )
-
-
-def _tiles(size, tile_size):
-    """Yield where each tile of a side begins and ends, and the slice to keep of it."""
-    margin = tile_size // 4 // TILE_STEP * TILE_STEP
-    start = stop = 0
-    while stop < size:
-        stop = min(start + tile_size, size)
-        keep = slice(start + margin if start else 0, stop - margin if stop < size else size)
-        yield start, stop, keep
-        start += tile_size - 2 * margin
+    return np.asarray(compiled(model)(images))[0, :height, :width]
 
 
 def _check_image(image, channels):
@@ -170,20 +142,3 @@ def _mirror_borders(model, image):
         padded = check.minimum + -(-missing // check.step) * check.step  # rounded up to fit
         padding.append((margin, padded - size - margin))
     return np.pad(image, [*padding, (0, 0)], mode="reflect")
-
-
-def _compile(model):
-    """Return the model as a compiled function of images of any size."""
-    if model not in _compiled:
-        # a weak reference: the cache must not keep the model alive
-        model_ref = weakref.ref(model)
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
-
-            _compiled[model] = tf.function(
-                lambda images: model_ref()(images, training=False),
-                input_signature=[tf.TensorSpec([None, None, None, model.input_shape[-1]])],
-            )
-        else:
-            _compiled[model] = lambda images: model_ref().predict_on_batch(images)
-    return _compiled[model]

@@ -1,7 +1,7 @@
 """What test-time augmentation gives, on the validation images: the tables of weights/RECIPES.md.
 
-    python examples/compare_averaging.py --weights unet_camvid --data camvid --every 3
-    python examples/compare_averaging.py --weights unet_isbi2012 --data isbi2012
+    python tools/compare_averaging.py --weights unet_camvid --data camvid --every 3
+    python tools/compare_averaging.py --weights unet_isbi2012 --data isbi2012
 
 For street scenes the mean IoU of every averaging; for cells the Rand and information scores over
 the threshold, from which `ship_weights.py` takes the one with the highest Rand score.

@@ -7,7 +7,7 @@ from sklearn.datasets import load_sample_image
 from sklearn.metrics import jaccard_score
 
 from keras_fcn import UNet, from_pretrained, predict_image, pretrained
-from keras_fcn.cli import main
+from keras_fcn.commands import main
 from keras_fcn.datasets import Augmentation
 from keras_fcn.metrics import SegmentationMetrics
 

@@ -15,7 +15,7 @@ from keras import layers
 
 from keras_fcn.arguments import check_input_shape
 from keras_fcn.layers import CropLike
-from keras_fcn.visualize import load_matplotlib
+from keras_fcn.visualize.plots import load_matplotlib
 
 LARGEST = 150  # height of the largest map
 SMALLEST = 3  # height of the smallest maps

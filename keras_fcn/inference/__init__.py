@@ -1,0 +1,5 @@
+"""Predictions for images of any size."""
+
+from keras_fcn.inference.predict import predict_image
+
+__all__ = ["predict_image"]

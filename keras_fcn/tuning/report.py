@@ -1,0 +1,140 @@
+"""What a search reports while it runs: the live table, and files that are whole at any time."""
+
+import csv
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from keras_fcn.training.run import MONITOR, write_json
+
+WIDTH = 120  # of the table in a file, characters
+
+
+class Reporting:
+    """What `tune` adds to a tuner: the live table, and files that are whole at any time."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.progress = {}  # of the running trial
+        console = Console()
+        if not console.is_terminal:
+            console.width = WIDTH
+        self.live = Live(get_renderable=self._table, console=console, auto_refresh=False)
+
+    def on_trial_begin(self, trial):
+        super().on_trial_begin(trial)
+        self.progress = {}
+        self._report()
+
+    def on_epoch_end(self, trial, model, epoch, logs=None):
+        super().on_epoch_end(trial, model, epoch, logs)
+        self.progress = {"epoch": epoch + 1, "mean_iou": logs[MONITOR]}
+        self.live.refresh()
+
+    def on_trial_end(self, trial):
+        super().on_trial_end(trial)
+        self._report()
+        row = describe_trial(self.oracle.trials[trial.trial_id])
+        if row["message"]:
+            self.live.console.print(f"trial {row['trial']} failed: {row['message']}")
+        elif not self.live.console.is_terminal:  # where the table comes at the end
+            self.live.console.print(f"trial {row['trial']}: mean IoU {_cell(row['mean_iou'])}")
+
+    def _report(self):
+        self.save()
+        save_state(Path(self.project_dir))
+        names, rows = self._trials()
+        _write_csv(Path(self.directory) / "trials.csv", names, rows)
+        self.live.refresh()
+
+    def _trials(self):
+        """Return the names of the hyperparameters, and the trials, the best first."""
+        names = list(dict.fromkeys(hp.name for hp in self.oracle.get_space().space))
+        rows = [describe_trial(trial) for trial in self.oracle.trials.values()]
+        return names, sorted(rows, key=_rank)
+
+    def _table(self):
+        names, rows = self._trials()
+        table = Table(box=box.SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))
+        for header in ("trial", "mean IoU", "epoch", *names):
+            table.add_column(header.replace("_", " "), overflow="fold")
+        for row in rows:
+            running = row["status"] == "running"
+            shown = {**row, **self.progress} if running else row
+            score = row["status"] if shown["mean_iou"] is None else _cell(shown["mean_iou"])
+            cells = [row["trial"], score, _cell(shown["epoch"])]
+            cells += [_cell(row["values"].get(name)) for name in names]
+            table.add_row(*cells, style="bold" if running else None)
+        return table
+
+
+def describe_trial(trial):
+    """Return what the records say of a trial: a dict as JSON stores it."""
+    values = trial.hyperparameters.values
+    done = trial.status == "COMPLETED"
+    # Hyperband's later rounds go on from the epochs of earlier ones
+    epoch = values.get("tuner/initial_epoch", 0) + trial.best_step + 1
+    # "keras_tuner.src.errors.FailedTrialError: why", after the traceback
+    reasons = re.findall(r"^(?:\w+\.)*(\w+: .+)", trial.message or "", re.MULTILINE)
+    return {
+        "trial": trial.trial_id,
+        "status": trial.status.lower(),
+        "mean_iou": float(trial.score) if done else None,
+        "epoch": epoch if done else None,
+        "values": {name: value for name, value in values.items() if "/" not in name},
+        "message": reasons[-1] if reasons else None,
+    }
+
+
+def _rank(row):
+    """Sort the running trial first, then from the best to the worst, then those that failed."""
+    score = row["mean_iou"]
+    return row["status"] != "running", math.inf if score is None else -score
+
+
+def _cell(value):
+    """Return a value as text of few digits."""
+    if value is None:
+        return ""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _write_csv(path, names, rows):
+    beside = path.with_name(f".{path.name}")
+    with beside.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["trial", "status", "mean_iou", "epoch", *names, "message"])
+        for row in rows:
+            values = [row["values"].get(name) for name in names]
+            head = [row[name] for name in ("trial", "status", "mean_iou", "epoch")]
+            writer.writerow([*head, *values, row["message"]])
+    beside.replace(path)
+
+
+def save_state(folder):
+    """Copy KerasTuner's files, while they agree, into one file."""
+    paths = [*folder.glob("*.json"), *folder.glob("trial_*/trial.json")]
+    files = {str(path.relative_to(folder)): path.read_text() for path in paths}
+    files.pop("state.json", None)
+    write_json(folder / "state.json", files)
+
+
+def restore_state(folder):
+    """Write KerasTuner's files as they were when they last agreed; remove them if never."""
+    state = folder / "state.json"
+    if not state.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    files = json.loads(state.read_text())
+    for path in folder.glob("trial_*/trial.json"):
+        if str(path.relative_to(folder)) not in files:
+            path.unlink()
+    for name, text in files.items():
+        (folder / name).write_text(text)
