@@ -1,0 +1,39 @@
+"""Files and folders that are whole at any time: written beside, then renamed."""
+
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike):
+    """Yield a path beside `path` to write to; rename it when the block ends without an error.
+
+    The name beside is unique, so no file of the user is touched and two processes do not
+    meet. After an error, Ctrl-C included, what was written is removed, and `path` is as
+    it was.
+
+    Args:
+        path: file or folder to write. A file is replaced, a folder must not exist.
+
+    Yields:
+        `pathlib.Path` of a name in a fresh folder beside `path`, with the same suffixes.
+
+    Example:
+
+    >>> with replacing("scores.txt") as beside:  # doctest: +SKIP
+    ...     beside.write_text("0.5")
+    """
+    path = Path(path)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
+        beside = Path(folder) / path.name
+        yield beside
+        beside.replace(path)  # a symbolic link is replaced, and what it names left as it is
+
+
+def write_json(path: str | os.PathLike, record) -> None:
+    """Write a record as JSON, whole at any time."""
+    with replacing(path) as beside:
+        beside.write_text(json.dumps(record, indent=2) + "\n")
