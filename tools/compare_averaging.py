@@ -15,7 +15,7 @@ from ship_weights import THRESHOLDS, open_validation, predict, score_cells, scor
 import keras_fcn
 from keras_fcn.datasets import SOURCES
 
-SPLITS = {"camvid": "val", "isbi2012": "train[20:]"}
+SPLITS = {"camvid": "val", "isbi2012": "train[20:24]"}
 AVERAGES = {
     "camvid": [
         (False, (1,)),

@@ -19,10 +19,12 @@ from rich.console import Console
 from rich.progress import track
 
 import keras_fcn
+from keras_fcn.atomic import write_json
 from keras_fcn.cards import sha256
 from keras_fcn.datasets import SOURCES
 from keras_fcn.metrics import SegmentationMetrics, rand_information_scores
-from keras_fcn.training import FACTORIES, Task, validation_set, write_json
+from keras_fcn.training.labels import validation_set
+from keras_fcn.training.recipe import FACTORIES, Task
 from keras_fcn.visualize import PALETTES, voc_palette
 from keras_fcn.weights import fingerprint, save_half_precision
 
