@@ -432,7 +432,57 @@ def test_isbi2012_from_slices_and_from_stacks(tmp_path, data_dir, rng):
         assert number == 2
 
 
-@pytest.mark.parametrize("name", ["camvid", "isbi2012", "voc_segmentation/2012"])
+def test_nuclei_from_a_folder(tmp_path, data_dir):
+    """The border is what is within two pixels of two nuclei; the instance map stays."""
+    from keras_fcn.datasets.nuclei import validation_images
+
+    instance_map = np.zeros((20, 30), "uint16")
+    instance_map[2:12, 2:10] = 300  # the next nucleus begins three pixels on
+    instance_map[2:12, 12:20] = 7
+    instance_map[15:19, 25:29] = 1  # far from both
+    for number in range(10):
+        save(tmp_path / "images" / f"{number}.png", np.full((20, 30), number))
+        (tmp_path / "instances").mkdir(exist_ok=True)
+        Image.fromarray(instance_map).save(tmp_path / "instances" / f"{number}.png")
+    options = {"data_dir": data_dir, "manual_dir": tmp_path}
+    train, val = (load("nuclei", split, **options) for split in ("train", "val"))
+    image, labels = next(iter(train))
+    assert image.shape == (20, 30, 3)
+    assert (labels.numpy()[instance_map == 0] != 1).all()
+    assert (labels.numpy()[2:12, 10:12] == 2).all()
+    assert (labels.numpy()[14:, 21:] == (instance_map > 0)[14:, 21:]).all()
+    validating = np.flatnonzero(validation_images([(20, 30)] * 10)).tolist()
+    assert numbers(val) == validating and len(validating) == 2
+    assert numbers(train) == [number for number in range(10) if number not in validating]
+    _, two = next(iter(load("nuclei/two", "train", **options)))
+    np.testing.assert_array_equal(two, instance_map > 0)
+    example = next(iter(tfds.load("nuclei", split="val", data_dir=data_dir)))
+    np.testing.assert_array_equal(example["instances"][..., 0], instance_map)
+
+
+def test_a_fifth_of_every_size_of_nuclei_validates():
+    from keras_fcn.datasets.nuclei import validation_images
+
+    sizes = np.random.default_rng(0).permutation([(256, 256)] * 50 + [(520, 696)] * 25)
+    chosen = validation_images(sizes)
+    assert chosen.sum() == 15
+    assert chosen[(sizes == (256, 256)).all(axis=1)].sum() == 10
+
+
+def test_touching_agrees_with_dilated_objects(rng):
+    from skimage.measure import label
+    from skimage.morphology import dilation, disk
+
+    from keras_fcn.datasets.nuclei import touching
+
+    instance_map = label(rng.random((40, 50)) < 0.3, connectivity=1)
+    near = [
+        dilation(instance_map == number, disk(2)) for number in range(1, instance_map.max() + 1)
+    ]
+    np.testing.assert_array_equal(touching(instance_map), np.sum(near, 0) >= 2)
+
+
+@pytest.mark.parametrize("name", ["camvid", "isbi2012", "nuclei", "voc_segmentation/2012"])
 def test_builders_say_what_their_folder_should_hold(tmp_path, data_dir, name):
     (tmp_path / "readme.txt").write_text("")
     with pytest.raises(FileNotFoundError, match="should hold"):

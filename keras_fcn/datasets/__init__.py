@@ -1,7 +1,7 @@
 """Images and label maps for training and evaluation, from folders and from TFDS.
 
 TensorFlow and TensorFlow Datasets are imported when a function needs them. The
-modules `camvid`, `isbi2012`, `shapes` and `voc` register their builders with TFDS
+modules `camvid`, `isbi2012`, `nuclei`, `shapes` and `voc` register their builders with TFDS
 when they are imported: `import keras_fcn.datasets.camvid`, then `tfds.load("camvid")`.
 """
 

@@ -96,7 +96,7 @@ def _scene_labels(annotation):
 class Source:
     """A data set: its classes, its ignore label, and how its features become a label map."""
 
-    classes: tuple  # names; of `shapes`, by configuration
+    classes: tuple | dict  # names, or names by configuration, of which the first is the default
     ignore: int
     module: str | None = None  # the module of this package that registers it with TFDS
     image: str = "image"
@@ -107,6 +107,11 @@ class Source:
 SOURCES = {
     "camvid": Source(CAMVID_CLASSES, 11, "camvid"),
     "isbi2012": Source(("membrane", "cell"), 255, "isbi2012"),
+    "nuclei": Source(
+        {"border": ("background", "nucleus", "border"), "two": ("background", "nucleus")},
+        255,
+        "nuclei",
+    ),
     "shapes": Source(
         {"cells": ("border", "cell"), "street": ("sky", "building", "tree", "road", "car")},
         255,
