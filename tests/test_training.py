@@ -278,7 +278,8 @@ def test_recipe_sets_network_and_optimizer():
 
 def test_fine_tuning_keeps_what_the_catalogue_has(monkeypatch):
     pretrained = UNet(num_classes=3, filters=(4, 8))
-    monkeypatch.setattr(training.fit, "pretrained", lambda: {"mine": {}})
+    for module in (training.fit, training.recipe):
+        monkeypatch.setattr(module, "pretrained", lambda: {"mine": {}})
     monkeypatch.setattr(training.fit, "from_pretrained", lambda name, num_classes: pretrained)
     recipe = Recipe("data", weights="mine")
     assert recipe.learning_rate == 1e-4

@@ -47,7 +47,7 @@ def add(commands):
 
 
 def run(options):
-    from keras_fcn.tuner import Search, tune
+    from keras_fcn.tuning import Search, tune
 
     given, output = task_arguments(options)
     result = tune(Search(**given), output)
