@@ -8,7 +8,7 @@ import keras
 from keras import layers
 
 from keras_fcn.arguments import check_model_arguments, check_positive_integer
-from keras_fcn.layers import Bilinear, CropLike, VGGPreprocessing
+from keras_fcn.layers import Bilinear, CropLike, Predictions, VGGPreprocessing
 from keras_fcn.vgg16 import vgg16_trunk
 from keras_fcn.weights import load_weights
 
@@ -203,7 +203,7 @@ def _build(
     x = _upsample(x, stride, padding, "upscore" if stride == 32 else f"upscore{stride}")
     offset = OFFSET_IMAGE[stride] if padding == "valid" else 0
     x = CropLike(offset, dtype="float32", name="score")(x, images)
-    x = layers.Activation(classifier_activation, dtype="float32", name="predictions")(x)
+    x = Predictions(classifier_activation, dtype="float32", name="predictions")(x)
     return keras.Model(images, x, name=name)
 
 

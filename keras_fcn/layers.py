@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_fcn.classes import Classes
+
 # Mean (blue, green, red) of ILSVRC12, as the FCN authors subtract it.
 VGG_MEAN_BGR = (104.00699, 116.66877, 122.67892)
 
@@ -163,3 +165,24 @@ class VGGPreprocessing(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], max(3, input_shape[-1]))
+
+
+@keras.saving.register_keras_serializable(package="keras_fcn")
+class Predictions(keras.layers.Activation):
+    """The activation of the scores, which knows what the classes are.
+
+    So a saved model does, too: `keras_fcn.load_model` and the command line paint and name
+    with it, and leave the void label out.
+
+    Args:
+        activation: as in `keras.layers.Activation`; None for scores.
+        classes: `keras_fcn.classes.Classes`, or the dict of its `to_config`, or None.
+    """
+
+    def __init__(self, activation, classes=None, **kwargs):
+        super().__init__(activation, **kwargs)
+        self.classes = Classes.from_config(classes) if isinstance(classes, dict) else classes
+
+    def get_config(self):
+        classes = None if self.classes is None else self.classes.to_config()
+        return {**super().get_config(), "classes": classes}

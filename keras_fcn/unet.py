@@ -9,7 +9,7 @@ from keras import layers
 
 from keras_fcn import vgg16
 from keras_fcn.arguments import check_choice, check_model_arguments, check_positive_integer
-from keras_fcn.layers import BilinearCorners, CropLike, SizeCheck, VGGPreprocessing
+from keras_fcn.layers import BilinearCorners, CropLike, Predictions, SizeCheck, VGGPreprocessing
 from keras_fcn.weights import load_weights
 
 UPSAMPLINGS = ("transpose", "bilinear")
@@ -120,7 +120,7 @@ def UNet(
     x = layers.Conv2D(
         num_classes, 1, kernel_initializer="he_normal", dtype="float32", name="score"
     )(x)
-    x = layers.Activation(classifier_activation, dtype="float32", name="predictions")(x)
+    x = Predictions(classifier_activation, dtype="float32", name="predictions")(x)
     model = keras.Model(images, x, name=name)
     load_weights(model, "UNet", arguments)
     return model

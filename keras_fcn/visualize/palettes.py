@@ -2,31 +2,9 @@
 
 import numpy as np
 
+from keras_fcn.classes import voc_palette
+
 VOID_COLOR = (208, 208, 208)  # a gray that no palette has
-
-
-def voc_palette(num_classes):
-    """Return the PASCAL VOC colours.
-
-    Args:
-        num_classes: number of classes, at most 256.
-
-    Returns:
-        uint8 array `(num_classes, 3)`, RGB; the first is black.
-
-    Source: the VOC development kit, `VOClabelcolormap`: the bits of the class
-    number, lowest first, are the highest bits of red, green and blue in turn.
-
-    Example:
-
-    >>> voc_palette(3).tolist()
-    [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
-    """
-    classes = np.arange(num_classes)[:, None]
-    channels = np.arange(3)
-    return sum(((classes >> (3 * bit + channels)) & 1) << (7 - bit) for bit in range(8)).astype(
-        "uint8"
-    )
 
 
 PALETTES = {

@@ -1,0 +1,99 @@
+"""What the classes of a model are: names, colours, the void label, thresholds of objects."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def voc_palette(num_classes: int) -> np.ndarray:
+    """Return the PASCAL VOC colours.
+
+    Args:
+        num_classes: number of classes; the colours repeat after 256.
+
+    Returns:
+        uint8 array `(num_classes, 3)`, RGB; the first is black.
+
+    Source: the VOC development kit, `VOClabelcolormap`: the bits of the class
+    number, lowest first, are the highest bits of red, green and blue in turn.
+
+    Example:
+
+    >>> voc_palette(3).tolist()
+    [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
+    """
+    classes = np.arange(num_classes)[:, None]
+    channels = np.arange(3)
+    return sum(((classes >> (3 * bit + channels)) & 1) << (7 - bit) for bit in range(8)).astype(
+        "uint8"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Classes:
+    """The classes of a model or a data set.
+
+    Args:
+        names: one text a class.
+        colors: one `(red, green, blue)` a class, integers in [0, 255]; by default
+            those of PASCAL VOC.
+        ignore: the label of void pixels, or None.
+        data: what the model learned from, or None.
+        objects: settings of `keras_fcn.inference.find_objects` for this model, or None.
+
+    Raises:
+        ValueError: when names and colours differ in number, or a colour is none.
+
+    Example:
+
+    >>> Classes(("road", "car"), ignore=255).colors
+    ((0, 0, 0), (128, 0, 0))
+    """
+
+    names: Sequence[str]
+    colors: Sequence[Sequence[int]] | None = None
+    ignore: int | None = None
+    data: str | None = None
+    objects: dict | None = None
+
+    def __post_init__(self):
+        names = tuple(map(str, self.names))
+        colors = voc_palette(len(names)) if self.colors is None else np.asarray(self.colors)
+        whole = np.issubdtype(colors.dtype, np.integer)
+        if colors.shape != (len(names), 3) or not whole or colors.min() < 0 or colors.max() > 255:
+            raise ValueError(
+                "Each class should have a name and a colour of three integers in [0, 255]. "
+                f"Received: {len(names)} names, and colours of the shape {colors.shape} and dtype "
+                f"{colors.dtype}"
+            )
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "colors", tuple(map(tuple, colors.tolist())))
+
+    def __len__(self):
+        return len(self.names)
+
+    @property
+    def palette(self) -> np.ndarray:
+        """The colours as a uint8 array `(num_classes, 3)`."""
+        return np.array(self.colors, "uint8")
+
+    @classmethod
+    def default(cls, count: int) -> "Classes":
+        """Return classes of which nothing is known: numbers, in the colours of PASCAL VOC."""
+        return cls([f"class {label}" for label in range(count)])
+
+    def to_config(self) -> dict:
+        """Return a dict as JSON stores it."""
+        return {
+            "names": list(self.names),
+            "colors": [list(color) for color in self.colors],
+            "ignore": self.ignore,
+            "data": self.data,
+            "objects": self.objects,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Classes":
+        """Return the classes that `to_config` gave."""
+        return cls(**config)
