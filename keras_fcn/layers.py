@@ -156,15 +156,28 @@ class VGGPreprocessing(keras.layers.Layer):
 
     def call(self, images):
         channels = images.shape[-1]
-        if channels < 3:
-            order = [i % channels for i in range(3)]
+        if channels == 3:
+            bgr = ops.flip(images, axis=-1)
         else:
-            order = [2, 1, 0, *range(3, channels)]
-        mean = np.resize(VGG_MEAN_BGR, len(order))
-        return ops.take(images, order, axis=-1) - ops.cast(mean, images.dtype)
+            bgr = ops.matmul(images, ops.cast(_channel_order(channels), images.dtype))
+        mean = np.resize(VGG_MEAN_BGR, max(3, channels))
+        return bgr - ops.cast(mean, images.dtype)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], max(3, input_shape[-1]))
+
+
+def _channel_order(channels):
+    """Return the matrix (channels, max(3, channels)) of ones that puts channels in VGG's order.
+
+    A product with it, or a flip, and not `ops.take`: OpenVINO 2026.4 folds a gathered order
+    into the wrong weights where a transposed convolution follows, without a word.
+    """
+    if channels < 3:
+        order = [number % channels for number in range(3)]
+    else:
+        order = [2, 1, 0, *range(3, channels)]
+    return np.eye(channels, dtype="float32")[:, order]
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
