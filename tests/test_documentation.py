@@ -1,19 +1,26 @@
+import configparser
+import doctest
+import importlib
 import os
+import pkgutil
 import re
 import shlex
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+import keras_fcn
 from keras_fcn import pretrained
 from keras_fcn.commands import main
+from keras_fcn.tuning.hypermodels import _count_parameters as count_parameters
 
-# so that the README's commands take seconds; of options given twice the last counts
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/**/*.md")))]
+# so that the commands take seconds; of options given twice the last counts
 SMALL = {
     "train": "--filters 4 8 --epochs 1 --steps 2 --crop-size 32",
     "tune": "--trials 1 --epochs 1 --steps 1 --crop-size 32",
@@ -21,54 +28,123 @@ SMALL = {
 }
 
 
-def readme_blocks(pytestconfig, language):
-    text = (pytestconfig.rootpath / "README.md").read_text()
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
+def read_blocks(page):
+    """Return the language and the text of each block of code of a page."""
+    return re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
 
 
-@pytest.mark.slow
-def test_readme_commands_run(pytestconfig, tmp_path, monkeypatch, rng):
-    """The command lines of the README, but the quick start's, which CI runs."""
+@pytest.fixture
+def workplace(tmp_path, monkeypatch, rng):
+    """A folder to work in, with five images and masks, as the pages have them."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     for number in range(5):
         labels = np.kron(rng.integers(0, 2, (5, 7)), np.ones((8, 8))).astype("uint8")
         for folder, pixels in (("images", labels * 200), ("masks", labels)):
             (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / "data" / folder / f"{number}.png")
-    quick_start, *blocks = readme_blocks(pytestconfig, "sh")
-    assert quick_start.count("\n") == 2
-    commands = "".join(blocks).splitlines()
-    assert len(commands) >= 6
-    for command in commands:
-        program, *words = shlex.split(command)
-        assert program == "keras-fcn"
-        name = "train --from-tuning" if "--from-tuning" in words else words[0]
-        words = [match for word in words for match in sorted(map(str, Path().glob(word))) or [word]]
-        assert main([*words, *SMALL.get(name, "").split()]) == 0, command
+    return tmp_path
+
+
+def run_line(line):
+    """Run a line of a shell block: our command; of others, check that what they name exists."""
+    program, *words = shlex.split(line, comments=True) or [""]
+    if program == "keras-fcn":
+        run_command(words)
+    elif program == "python":
+        assert (ROOT / words[0]).is_file(), line  # other tests run the scripts
+    elif program == "pip":
+        check_install(words)
+    else:
+        assert program in ("", "mkdocs"), line
+
+
+def run_command(words):
+    name = "train --from-tuning" if "--from-tuning" in words else words[0]
+    words = [match for word in words for match in sorted(map(str, Path().glob(word))) or [word]]
+    assert main([*words, *SMALL.get(name, "").split()]) == 0, shlex.join(words)
+
+
+def check_install(words):
+    """What pip is asked for is this package, with extras that it has."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    for extra in re.findall(r"\[([\w,]+)\]", " ".join(words)):
+        assert set(extra.split(",")) <= set(setup["options.extras_require"]), words
+
+
+def run_page(page):
+    """Run the blocks of a page as a reader types them, in one session; return its names."""
+    namespace = {}
+    blocks = read_blocks(page)
+    if page == "README.md":  # CI runs the two lines of the quick start
+        quick_start = next(text for language, text in blocks if language == "sh")
+        assert quick_start.count("\n") == 2
+        blocks.remove(("sh", quick_start))
+    for language, text in blocks:
+        assert language in ("", "python", "sh"), f"{page}: nobody runs a block of {language}"
+        if language == "python":
+            exec(compile(text, page, "exec"), namespace)
+        elif language == "sh":
+            for line in text.splitlines():
+                run_line(line)
+    return namespace
 
 
 @pytest.mark.slow
-def test_readme_code_runs(pytestconfig, capsys, tmp_path, monkeypatch):
-    """The Python blocks of the README, one after the other, as a reader types them."""
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    blocks = readme_blocks(pytestconfig, "python")
-    namespace = {}
-    with warnings.catch_warnings(action="ignore"):
-        for block in blocks:
-            exec(block, namespace)
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.filterwarnings("ignore")
+def test_code_of_a_page_runs(page, workplace, capsys):
+    namespace = run_page(page)
+    if page == "README.md":
+        check_readme(namespace, capsys.readouterr().out)
+
+
+def check_readme(namespace, output):
     assert namespace["probabilities"].shape == (40, 57, 2)
     assert np.isfinite(namespace["history"].history["val_mean_iou"]).all()
-    output = capsys.readouterr().out
     assert "(224, 224) (32, 32)" in output
     # the table in the README is the one that `compare` prints
-    readme = (pytestconfig.rootpath / "README.md").read_text()
-    table = readme.split("among the rest,\n\n```\n")[1].split("```")[0].splitlines()
+    table = (ROOT / "README.md").read_text().split("among the rest,\n\n```\n")[1]
+    table = table.split("```")[0].splitlines()
     assert len(table) > 3
     assert set(table) <= set(output.splitlines())
 
 
-def test_readme_tells_of_the_weights_what_their_cards_say(pytestconfig):
-    readme = (pytestconfig.rootpath / "README.md").read_text()
+@pytest.mark.slow
+def test_site_builds_and_asks_nothing_of_the_network(tmp_path):
+    """`mkdocs build --strict`; and no page of it loads anything from elsewhere."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
+    subprocess.run([*command, "--site-dir", tmp_path], cwd=ROOT, check=True)
+    pages = sorted(tmp_path.glob("**/*.html"))
+    assert len(pages) > 10
+    for page in pages:
+        text = page.read_text()
+        loaded = re.findall(r"<(?:script|img|iframe)[^>]*\ssrc=[\"']?([^\"' >]+)", text)
+        loaded += re.findall(r"<link[^>]*rel=\"(?:stylesheet|icon|preload)\"[^>]*>", text)
+        assert [address for address in loaded if "//" in address] == [], page
+    public = re.findall(r'id="keras_fcn\.([\w.]+)"', (tmp_path / "api.html").read_text())
+    assert len(public) > 20
+
+
+@pytest.mark.slow
+def test_figures_are_made_and_shown(tmp_path):
+    """`make_figures.py` makes the figures that the pages show, small, and no others."""
+    command = [sys.executable, ROOT / "tools" / "make_figures.py", "--output", tmp_path]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run(command, check=True, env=environment)
+    made = {path.name: path for path in tmp_path.iterdir()}
+    kept = {path.name: path for path in (ROOT / "docs" / "figures").iterdir()}
+    text = "".join((ROOT / page).read_text() for page in PAGES)
+    shown = set(re.findall(r"figures/(\w+\.png)", text))
+    assert set(made) == set(kept) == shown
+    for name, path in made.items():
+        assert Image.open(path).size == Image.open(kept[name]).size, name
+        assert kept[name].stat().st_size < 60_000, name
+
+
+def test_readme_tells_of_the_weights_what_their_cards_say():
+    readme = (ROOT / "README.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` (\|.*)$", readme, re.M))
     assert set(rows) == set(pretrained())
     for name, card in pretrained().items():
@@ -95,20 +171,29 @@ def test_example_dense_is_convolution_runs(pytestconfig, tmp_path):
     assert Image.open(picture).size == (640, 427)
 
 
-DOCTESTS = [
-    "architecture", "arguments", "caffe", "convolutionize", "fcn", "inference", "layers", "losses",
-    "metrics", "optimizers", "training", "tuner", "unet", "visualize", "weights",
-]  # fmt: skip
+MODULES = [
+    module.name
+    for module in pkgutil.walk_packages(keras_fcn.__path__, "keras_fcn.")
+    if not module.name.endswith(("__main__", "pretrained_weights"))
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DOCTESTS)
-def test_docstring_examples_run(name):
-    import doctest
-    import importlib
-
-    import keras_fcn
-
-    module = importlib.import_module(f"keras_fcn.{name}")
+@pytest.mark.parametrize("name", MODULES)
+def test_docstring_examples_run(name, workplace):
+    module = importlib.import_module(name)
     names = {public: getattr(keras_fcn, public) for public in keras_fcn.__all__}
     assert doctest.testmod(module, extraglobs=names).failed == 0
+
+
+CALLS = re.findall(r"(`(?:FCN|UNet).*?) \| ([\d,]+) \|", (ROOT / "docs" / "models.md").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("calls, parameters", CALLS)
+def test_table_of_models_counts_right(calls, parameters):
+    for call in re.findall(r"`(\w+\(.*?\))`", calls):
+        name, arguments = call.split("(", 1)
+        arguments = eval(f"dict({arguments}", {})
+        count = count_parameters(getattr(keras_fcn, name), arguments)
+        assert f"{count:,}" == parameters, call
