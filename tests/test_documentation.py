@@ -117,7 +117,7 @@ def test_site_builds_and_asks_nothing_of_the_network(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet"]
     subprocess.run([*command, "--site-dir", tmp_path], cwd=ROOT, check=True)
     pages = sorted(tmp_path.glob("**/*.html"))
-    assert len(pages) > 10
+    assert {page.stem for page in pages} >= {Path(page).stem for page in PAGES[1:]}
     for page in pages:
         text = page.read_text()
         loaded = re.findall(r"<(?:script|img|iframe)[^>]*\ssrc=[\"']?([^\"' >]+)", text)
