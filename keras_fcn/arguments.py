@@ -1,6 +1,8 @@
 """Checks of the arguments that the factories share."""
 
 import difflib
+import math
+import numbers
 
 import keras
 
@@ -62,4 +64,23 @@ def suggest(value, choices):
 
 
 def _is_positive_integer(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    return is_integer(value) and value >= 1
+
+
+def is_integer(value):
+    """Whether a value is an integer, NumPy's too, and no truth value."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def as_label(name, value):
+    """Return the label of void pixels as an `int`, or None; raise unless it is whole.
+
+    Raises:
+        ValueError: for a value that is no whole number.
+    """
+    if value is None or is_integer(value):
+        return value if value is None else int(value)
+    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
+        if value == int(value):
+            return int(value)
+    raise ValueError(f"`{name}` should be an integer or None. Received: {name}={value!r}")

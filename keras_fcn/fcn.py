@@ -183,6 +183,7 @@ def _build(
 ):
     check_model_arguments(input_shape, num_classes, classifier_activation, padding)
     check_positive_integer("fc_filters", fc_filters)
+    num_classes, fc_filters = int(num_classes), int(fc_filters)
 
     images = keras.Input(input_shape, name="images")
     x = images

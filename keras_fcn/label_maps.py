@@ -1,6 +1,12 @@
-"""From scores to labels: one rule for every network, with one channel or many."""
+"""From scores to labels, and what labels and weights of pixels may be: one rule for all.
 
+Arrays on the host are looked into, and what can't be meant is an error. In a compiled step
+nothing can raise: there a mask says which labels are whole numbers of a class.
+"""
+
+import keras
 import numpy as np
+from keras import ops
 
 
 def count_classes(channels: int) -> int:
@@ -43,3 +49,96 @@ def to_labels(scores: np.ndarray) -> np.ndarray:
     if scores.shape[-1] == 1:
         return (scores[..., 0] > 0.5).astype("int32")
     return scores.argmax(-1).astype("int32")
+
+
+def split_labels(y_true, num_classes, ignore_class=None, name="y_true"):
+    """Return what a loss or a metric needs of true labels.
+
+    Args:
+        y_true: integer or float labels, a tensor or an array of any shape.
+        num_classes: number of classes.
+        ignore_class: the label of void pixels, any integer, or None.
+        name: what an error calls the labels.
+
+    Returns:
+        int32 labels, 0 where there is no class; bool, whether a pixel is not void; and
+        bool, whether it is void or its label is a whole number of a class.
+
+    Raises:
+        ValueError: when an array on the host holds a label that is neither.
+    """
+    if not ops.is_tensor(y_true):
+        _check_labels(np.asarray(y_true), num_classes, ignore_class, name)
+    labels = ops.convert_to_tensor(y_true)
+    dtype = keras.backend.standardize_dtype(labels.dtype)
+    if dtype == "bool" or dtype.endswith(("int8", "int16")):
+        labels = ops.cast(labels, "int32")  # or an ignore_class beyond the dtype would wrap
+    if ignore_class is None:
+        labelled = ops.ones_like(labels, dtype="bool")
+    else:
+        labelled = ops.not_equal(labels, ignore_class)
+    known = (labels >= 0) & (labels < num_classes)
+    if "float" in dtype:
+        known = known & ops.equal(labels, ops.floor(labels))
+    labels = ops.cast(ops.where(known & labelled, labels, ops.zeros_like(labels)), "int32")
+    return labels, labelled, known | ~labelled
+
+
+def drop_channel(y_true, rank):
+    """Return labels of `rank` dimensions, of those or of `(..., height, width, 1)`.
+
+    Raises:
+        ValueError: for another shape, such as that of one-hot masks.
+    """
+    shape = tuple(y_true.shape)
+    if len(shape) == rank:
+        return y_true
+    if len(shape) == rank + 1 and shape[-1] == 1:
+        return y_true[..., 0]
+    raise ValueError(
+        "`y_true` should hold one label a pixel, as (batch, height, width) or (batch, height, "
+        f"width, 1). Received: y_true.shape={shape}. Of one-hot masks take `y_true.argmax(-1)`; "
+        "predicted labels should be integers."
+    )
+
+
+def weights_per_pixel(sample_weight, shape):
+    """Return sample weights of images or pixels with as many dimensions as the labels.
+
+    Args:
+        sample_weight: array or tensor `(batch,)`, `(batch, height, width)` or `(batch,
+            height, width, 1)`.
+        shape: of the labels, `(batch, height, width)`, None for what is free.
+
+    Raises:
+        ValueError: for another shape.
+    """
+    weights = ops.convert_to_tensor(sample_weight)
+    if len(weights.shape) == len(shape) + 1 and weights.shape[-1] == 1:
+        weights = weights[..., 0]
+    received = tuple(weights.shape)
+    of_images = all(size == 1 for size in received[1:])
+    fits = all(a is None or b is None or a in (1, b) for a, b in zip(received, shape, strict=False))
+    if not (
+        1 <= len(received) <= len(shape) and fits and (of_images or len(received) == len(shape))
+    ):
+        raise ValueError(
+            "`sample_weight` should be one number an image, (batch,), or a pixel, the shape of "
+            f"the labels. Received: sample_weight.shape={tuple(sample_weight.shape)} for labels of "
+            f"the shape {tuple(shape)}"
+        )
+    return ops.reshape(weights, (-1, *[1] * (len(shape) - 1))) if of_images else weights
+
+
+def _check_labels(labels, num_classes, ignore_class, name):
+    """Raise for labels, as a NumPy array, that are neither a class nor void."""
+    if ignore_class is not None:
+        labels = labels[labels != ignore_class]
+    known = (labels >= 0) & (labels < num_classes) & (labels == np.floor(labels))
+    wrong = np.unique(labels[~known])
+    if wrong.size:
+        raise ValueError(
+            f"The labels should be whole numbers from 0 to {num_classes - 1}, or `ignore_class` in "
+            f"the truth. Received: {wrong[:8].tolist()} in {name}, with num_classes={num_classes}, "
+            f"ignore_class={ignore_class}"
+        )

@@ -102,14 +102,17 @@ class CropLike(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
 class SizeCheck(keras.layers.Layer):
-    """Passes images on unchanged, and refuses those too small for unpadded layers.
+    """Passes images on unchanged, and refuses those that unpadded layers do not fit.
+
+    Of other sizes pooling would drop rows and columns at one side, and the output would
+    lie in the image off its centre.
 
     Args:
         minimum: the smallest height and width that leaves an output, pixels.
-        step: sizes `minimum + k * step` lose nothing to pooling.
+        step: sizes `minimum + k * step` fit.
 
     Raises:
-        ValueError: when a known height or width is below `minimum`.
+        ValueError: when a known height or width does not fit.
     """
 
     def __init__(self, minimum, step, **kwargs):
@@ -126,13 +129,18 @@ class SizeCheck(keras.layers.Layer):
         return input_shape
 
     def _check(self, shape):
-        height, width = shape[1:3]
-        if any(size is not None and size < self.minimum for size in (height, width)):
+        wrong = [
+            size
+            for size in shape[1:3]
+            if size is not None and (size < self.minimum or (size - self.minimum) % self.step)
+        ]
+        if wrong:
+            below = max(0, wrong[0] - self.minimum) // self.step * self.step + self.minimum
             raise ValueError(
-                f'With `padding="valid"` the image should be at least {self.minimum} pixels high '
-                f"and wide. Received: height={height}, width={width}. The smallest size that fits "
-                f"is {self.minimum}, the next {self.minimum + self.step} (then every "
-                f'{self.step} pixels). Enlarge or mirror-pad the image, or use `padding="same"`.'
+                f'With `padding="valid"` the image should be {self.minimum} pixels high and wide, '
+                f"or {self.step} more, and so on. Received: height={shape[1]}, width={shape[2]}. "
+                f"The nearest to {wrong[0]} that fit are {below} and {below + self.step}. Crop or "
+                'mirror-pad the image, call `predict_image`, which does, or use `padding="same"`.'
             )
 
     def get_config(self):

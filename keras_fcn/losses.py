@@ -4,8 +4,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_fcn.arguments import as_label
+from keras_fcn.label_maps import count_classes, drop_channel, split_labels, weights_per_pixel
+
 # Reductions of Keras that divide by the number of pixels.
 MEANS = ("sum_over_batch_size", "mean")
+
+# Labels within the losses: of void pixels, and of pixels whose label is no class.
+VOID, UNKNOWN = -1, -2
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -23,8 +29,8 @@ class WeightedCrossentropy(keras.losses.Loss):
 
     Args:
         class_weights: one number from 0 up for each class; by default 1 each.
-        ignore_class: the label of void pixels, inside or outside of the
-            classes, for example 255; by default there is none.
+        ignore_class: the label of void pixels, any integer, inside or outside of
+            the classes, for example 255; by default there is none.
         from_logits: whether the model gives scores instead of probabilities.
         reduction: as in `keras.losses.Loss`. `"sum"` gives the loss summed over
             pixels of the FCN paper (section 3), `None` a map of the losses.
@@ -35,15 +41,18 @@ class WeightedCrossentropy(keras.losses.Loss):
     Call arguments:
         y_true: integer or float labels `(batch, height, width)`, or
             `(batch, height, width, 1)`, in [0, num_classes) or void. Other labels
-            are an error in the data, which a compiled step cannot always report.
+            are an error in the data: of arrays on the host an exception, in a
+            compiled step, where nothing can raise, a loss of NaN.
         y_pred: tensor `(batch, height, width, num_classes)`: probabilities, or
-            scores with `from_logits=True`.
+            scores with `from_logits=True`; of one channel, the probability or the
+            score of the second of two classes.
         sample_weight: weights for each image `(batch,)` or pixel `(batch,
             height, width)`, for example of `border_weights`.
 
     Raises:
         ValueError: when a class weight is negative or not finite, their number is
-            not the number of classes, or `y_pred` has another shape.
+            not the number of classes, a shape is another, or labels on the host are
+            no classes.
 
     Example:
 
@@ -66,30 +75,35 @@ class WeightedCrossentropy(keras.losses.Loss):
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.class_weights = None if class_weights is None else _check_weights(class_weights)
-        self.ignore_class = ignore_class
+        self.ignore_class = as_label("ignore_class", ignore_class)
         self.from_logits = from_logits
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        if len(y_pred.shape) != 4 or y_pred.shape[-1] == 1:
-            raise ValueError(
-                "`y_pred` should have the shape (batch, height, width, num_classes), with 2 "
-                f"classes or more. Received: y_pred.shape={tuple(y_pred.shape)}. For two classes "
-                'build the model with `num_classes=2` and `classifier_activation="softmax"`.'
-            )
-        _, labelled = self._split(y_true, y_pred)
-        weights = labelled
+        y_pred = self._two_classes(ops.convert_to_tensor(y_pred, self.dtype))
+        y_true = drop_channel(y_true if hasattr(y_true, "shape") else np.asarray(y_true), rank=3)
+        labels, labelled, known = split_labels(y_true, y_pred.shape[-1], self.ignore_class)
+        weights = ops.cast(labelled, self.dtype)
         if sample_weight is not None:
-            sample_weight = ops.convert_to_tensor(sample_weight, self.dtype)
-            weights = weights * per_pixel(sample_weight, rank=3)
-        loss = super().__call__(y_true, y_pred, weights)
+            sample_weight = weights_per_pixel(sample_weight, y_true.shape)
+            weights = weights * ops.cast(sample_weight, self.dtype)
+        # what does not count is not looked at: a NaN there, times 0, would still be NaN
+        neutral = 0.0 if self.from_logits else 1 / y_pred.shape[-1]
+        y_pred = ops.where((weights != 0)[..., None], y_pred, neutral)
+        # void is from here on a label that no class has
+        labels = ops.where(known, ops.where(labelled, labels, VOID), UNKNOWN)
+        loss = super().__call__(labels, y_pred, weights)
         if self.reduction in MEANS:
             # Keras has divided by all pixels, the void ones too
-            loss = ops.divide_no_nan(loss, ops.mean(labelled))
+            pixels = ops.cast(labelled, self.dtype)
+            share = ops.divide_no_nan(ops.sum(pixels), ops.sum(ops.ones_like(pixels)))
+            loss = ops.divide_no_nan(loss, share)
         return loss
 
-    def call(self, y_true, y_pred):
-        labels, _ = self._split(y_true, y_pred)
-        losses = ops.sparse_categorical_crossentropy(labels, y_pred, from_logits=self.from_logits)
+    def call(self, labels, y_pred):
+        classes = _classes(labels)
+        losses = ops.sparse_categorical_crossentropy(classes, y_pred, from_logits=self.from_logits)
+        # a label that is no class has no loss: NaN is seen, and moves no weight
+        losses = ops.where(labels == UNKNOWN, np.nan, losses)
         if self.class_weights is None:
             return losses
         if len(self.class_weights) != y_pred.shape[-1]:
@@ -98,17 +112,20 @@ class WeightedCrossentropy(keras.losses.Loss):
                 f"{len(self.class_weights)} weights for {y_pred.shape[-1]} classes"
             )
         weights = ops.convert_to_tensor(self.class_weights, losses.dtype)
-        return losses * ops.take(weights, labels)
+        return losses * ops.take(weights, classes)
 
-    def _split(self, y_true, y_pred):
-        """Return labels, 0 for void, and 1 where a pixel is labelled: (batch, height, width)."""
-        labels = ops.cast(y_true, "int32")
-        if len(labels.shape) == len(y_pred.shape):
-            labels = ops.squeeze(labels, axis=-1)
-        if self.ignore_class is None:
-            return labels, ops.ones_like(labels, dtype=self.dtype)
-        labelled = ops.not_equal(labels, self.ignore_class)
-        return ops.where(labelled, labels, 0), ops.cast(labelled, self.dtype)
+    def _two_classes(self, y_pred):
+        """Return predictions of two classes or more: one channel is the second of two."""
+        if len(y_pred.shape) != 4:
+            raise ValueError(
+                "`y_pred` should have the shape (batch, height, width, num_classes), or (batch, "
+                "height, width, 1) of a sigmoid. Received: y_pred.shape="
+                f"{tuple(y_pred.shape)}"
+            )
+        if count_classes(y_pred.shape[-1]) == y_pred.shape[-1]:
+            return y_pred
+        other = ops.zeros_like(y_pred) if self.from_logits else 1 - y_pred
+        return ops.concatenate([other, y_pred], axis=-1)
 
     def get_config(self):
         return {
@@ -146,15 +163,21 @@ class DiceCrossentropy(WeightedCrossentropy):
     1.1931
     """
 
-    def call(self, y_true, y_pred):
-        labels, labelled = self._split(y_true, y_pred)
-        truth = ops.one_hot(labels, y_pred.shape[-1], dtype=self.dtype) * labelled[..., None]
+    def call(self, labels, y_pred):
+        labelled = ops.cast(labels >= 0, self.dtype)
+        truth = ops.one_hot(_classes(labels), y_pred.shape[-1], dtype=self.dtype)
+        truth = truth * labelled[..., None]
         probabilities = ops.softmax(y_pred) if self.from_logits else y_pred
         pixels = (1, 2)
         dice = keras.losses.dice(truth, probabilities * labelled[..., None], axis=pixels)
-        occurs = ops.max(truth, axis=pixels)  # (batch, num_classes)
+        occurs = ops.cast(ops.sum(truth, axis=pixels) > 0, self.dtype)  # (batch, num_classes)
         dice = ops.divide_no_nan(ops.sum(dice * occurs, axis=-1), ops.sum(occurs, axis=-1))
-        return super().call(y_true, y_pred) + dice[:, None, None]
+        return super().call(labels, y_pred) + dice[:, None, None]
+
+
+def _classes(labels):
+    """Return labels, which Keras has made float, as int32, 0 where there is no class."""
+    return ops.cast(ops.maximum(labels, 0), "int32")
 
 
 def border_weights(labels, w0=10.0, sigma=5.0, class_weights=None):
@@ -194,9 +217,10 @@ def border_weights(labels, w0=10.0, sigma=5.0, class_weights=None):
     [[ 8.26 10.23 10.23 10.23  8.26]]
     """
     labels = _check_labels(labels)
-    if not (sigma > 0 and w0 >= 0):
+    if not (0 < sigma < np.inf and 0 <= w0 < np.inf):
         raise ValueError(
-            f"`sigma` should be above 0 and `w0` from 0 up. Received: sigma={sigma}, w0={w0}"
+            "`sigma` should be above 0 and `w0` from 0 up, both finite. Received: "
+            f"sigma={sigma}, w0={w0}"
         )
     background, cell = (1.0, 1.0) if class_weights is None else _check_weights(class_weights, 2)
     nearest, second = _two_nearest_borders(labels, reach=int(np.ceil(7 * sigma)))
@@ -249,12 +273,3 @@ def _check_weights(weights, length=None):
             f"each class. Received: class_weights={weights!r}"
         )
     return array.tolist()
-
-
-def per_pixel(weights, rank):
-    """Give weights of images, (batch,), or pixels, (..., height, width, 1), the rank of labels."""
-    if len(weights.shape) > rank:
-        return ops.squeeze(weights, axis=-1)
-    while len(weights.shape) < rank:
-        weights = ops.expand_dims(weights, axis=-1)
-    return weights

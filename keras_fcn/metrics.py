@@ -4,11 +4,19 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_fcn.arguments import check_positive_integer
-from keras_fcn.losses import per_pixel
+from keras_fcn.arguments import as_label, check_positive_integer
+from keras_fcn.label_maps import (
+    count_classes,
+    drop_channel,
+    split_labels,
+    to_labels,
+    weights_per_pixel,
+)
 
 # The low word of a count stays below this, see SegmentationMetrics.
 WORD = 2**20
+
+NAME = "segmentation_metrics"  # of a metric whose scores go by their own names
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -30,14 +38,17 @@ class SegmentationMetrics(keras.metrics.Metric):
 
     In `compile(metrics=[...])` Keras shows the four under these names, and as
     `val_mean_iou` and so on; for callbacks say `monitor="val_mean_iou",
-    mode="max"`. On the host call `update_state` with NumPy arrays. The counts are
-    integers, exact up to 2^51 pixels on every backend, so the scores do not
+    mode="max"`. Of a metric with another `name` they begin with it, so that two
+    go side by side. Where a prediction that counts is NaN or infinite all four are
+    NaN: such a model has no score. On the host call `update_state` with NumPy
+    arrays. The counts are integers, exact up to 2^51 pixels on every backend, so the scores do not
     depend on the size of the batches; `tf.distribute` adds them up over replicas.
 
     Args:
-        num_classes: number of classes; the labels are 0 to `num_classes - 1`.
-        ignore_class: the label of void pixels in the truth, inside or outside of
-            the classes, for example 255; by default there is none.
+        num_classes: number of classes; the labels are 0 to `num_classes - 1`. 1 is
+            that of a network with one channel and a sigmoid, and counts two.
+        ignore_class: the label of void pixels in the truth, any integer, inside or
+            outside of the classes, for example 255; by default there is none.
         name: name of the metric.
 
     Raises:
@@ -54,16 +65,17 @@ class SegmentationMetrics(keras.metrics.Metric):
     [0.5, 0.5, nan]
     """
 
-    def __init__(self, num_classes, ignore_class=None, name="segmentation_metrics"):
+    def __init__(self, num_classes, ignore_class=None, name=NAME):
         super().__init__(name=name)
         check_positive_integer("num_classes", num_classes)
-        self.num_classes = num_classes
-        self.ignore_class = ignore_class
+        self.num_classes = count_classes(int(num_classes))
+        self.ignore_class = as_label("ignore_class", ignore_class)
         # JAX has no int64, so a count is high * WORD + low, in two int32. The low word
         # stays small, so that 2^11 replicas can add theirs up, and a batch of 2^30 pixels.
-        shape = (num_classes, num_classes)
+        shape = (self.num_classes, self.num_classes)
         self.low = self.add_variable(shape, "zeros", dtype="int", name="low")
         self.high = self.add_variable(shape, "zeros", dtype="int", name="high")
+        self.unscored = self.add_variable((), "zeros", dtype="int", name="unscored")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Count the pixels of a batch.
@@ -72,27 +84,27 @@ class SegmentationMetrics(keras.metrics.Metric):
             y_true: integer or float labels `(..., height, width)`, or
                 `(..., height, width, 1)`.
             y_pred: probabilities or scores `(..., height, width, num_classes)`, of
-                which the highest counts, or integer labels shaped as those of
-                `y_true`.
+                which the highest counts; or the probability of the second of two
+                classes `(..., height, width, 1)`, which is it above 0.5; or integer
+                labels shaped as those of `y_true`.
             sample_weight: for each image or pixel. Where it is 0 the pixels are
                 left out; others count once, for a count has no fractions.
 
         Raises:
             ValueError: when the shapes do not fit, or when arrays on the host
-                hold labels outside of the classes that are not void. Tensors are
-                not looked into, as in a compiled step nothing can raise: such
-                pixels are left out.
+                hold NaN, or labels outside of the classes that are not void.
+                Tensors are not looked into, as in a compiled step nothing can
+                raise: pixels of other labels are left out.
         """
-        truth, prediction = self._as_labels(y_true, y_pred)
-        if not (ops.is_tensor(y_true) or ops.is_tensor(y_pred)):
-            self._check_range(truth, prediction)
-        counted = self._is_class(truth) & self._is_class(prediction)
-        if self.ignore_class is not None:
-            counted = counted & ops.not_equal(truth, self.ignore_class)
+        y_true, prediction, finite = self._as_labels(y_true, y_pred)
+        truth, labelled, known = split_labels(y_true, self.num_classes, self.ignore_class)
         if sample_weight is not None:
-            sample_weight = per_pixel(ops.convert_to_tensor(sample_weight), len(truth.shape))
-            counted = counted & ops.not_equal(sample_weight, 0)
-        self._add(truth, prediction, counted)
+            sample_weight = weights_per_pixel(sample_weight, truth.shape)
+            labelled = labelled & ops.not_equal(sample_weight, 0)
+        unscored = ops.any(labelled & known & ~finite)
+        self.unscored.assign(ops.maximum(self.unscored, ops.cast(unscored, self.unscored.dtype)))
+        predicted, _, is_class = split_labels(prediction, self.num_classes, name="y_pred")
+        self._add(truth, predicted, labelled & known & is_class)
 
     def result(self):
         """Return a dict of four scalars, see the class."""
@@ -103,11 +115,16 @@ class SegmentationMetrics(keras.metrics.Metric):
         iou = ops.divide_no_nan(correct, union)
         accuracy = ops.divide_no_nan(correct, truth)
         pixels = ops.sum(truth)
-        return {
+        scores = {
             "mean_iou": _mean(iou, union > 0),
             "pixel_accuracy": ops.sum(correct) / pixels,
             "mean_accuracy": _mean(accuracy, truth > 0),
             "frequency_weighted_iou": ops.sum(truth * iou) / pixels,
+        }
+        prefix = "" if self.name == NAME else f"{self.name}_"
+        return {
+            f"{prefix}{name}": ops.where(self.unscored > 0, np.nan, score)
+            for name, score in scores.items()
         }
 
     @property
@@ -124,42 +141,27 @@ class SegmentationMetrics(keras.metrics.Metric):
         return np.divide(correct, union, out=np.full(len(union), np.nan), where=union > 0)
 
     def _as_labels(self, y_true, y_pred):
-        """Return the truth and the prediction as int32 labels of one shape."""
-        y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
-        truth, prediction = y_true, y_pred
-        one_channel = truth.shape[-1] == 1 and prediction.shape[-1] != 1
-        if one_channel and len(truth.shape) == len(prediction.shape):
-            truth = ops.squeeze(truth, axis=-1)
-        if len(prediction.shape) == len(truth.shape) + 1:
-            known = prediction.shape[-1] == self.num_classes
-            prediction = ops.argmax(prediction, axis=-1)
+        """Return true and predicted labels of one shape, and where a prediction is finite."""
+        y_true, y_pred = (
+            array if hasattr(array, "shape") else np.asarray(array) for array in (y_true, y_pred)
+        )
+        is_float = "float" in keras.backend.standardize_dtype(y_pred.dtype)
+        rank = len(y_pred.shape) - 1 if is_float else min(len(y_true.shape), len(y_pred.shape))
+        truth = drop_channel(y_true, rank)
+        if is_float:
+            fits = count_classes(y_pred.shape[-1]) == self.num_classes
+            prediction, finite = _highest(y_pred)
         else:
-            known = "float" not in keras.backend.standardize_dtype(prediction.dtype)
-        if not (known and _same_shape(truth.shape, prediction.shape)):
+            fits, prediction = True, drop_channel(y_pred, rank)
+            finite = ops.ones(ops.shape(prediction), "bool")
+        if not (fits and _same_shape(truth.shape, prediction.shape)):
             raise ValueError(
                 f"`y_pred` should have the shape (..., height, width, {self.num_classes}), or be "
                 "integer labels of the shape of `y_true`. Received: "
                 f"y_true.shape={tuple(y_true.shape)}, y_pred.shape={tuple(y_pred.shape)}, "
                 f"y_pred.dtype={keras.backend.standardize_dtype(y_pred.dtype)}"
             )
-        return ops.cast(truth, "int32"), ops.cast(prediction, "int32")
-
-    def _check_range(self, truth, prediction):
-        """Raise for labels, as NumPy arrays, outside of the classes."""
-        truth, prediction = ops.convert_to_numpy(truth), ops.convert_to_numpy(prediction)
-        if self.ignore_class is not None:
-            truth = truth[truth != self.ignore_class]
-        for name, labels in (("y_true", truth), ("y_pred", prediction)):
-            wrong = np.unique(labels[(labels < 0) | (labels >= self.num_classes)])
-            if wrong.size:
-                raise ValueError(
-                    f"The labels should be 0 to {self.num_classes - 1}, or `ignore_class` in the "
-                    f"truth. Received: {wrong[:8].tolist()} in {name}, with num_classes="
-                    f"{self.num_classes}, ignore_class={self.ignore_class}"
-                )
-
-    def _is_class(self, labels):
-        return (labels >= 0) & (labels < self.num_classes)
+        return truth, prediction, finite
 
     def _add(self, truth, prediction, counted):
         """Add the pixels to the confusion matrix."""
@@ -178,6 +180,17 @@ class SegmentationMetrics(keras.metrics.Metric):
             "ignore_class": self.ignore_class,
             "name": self.name,
         }
+
+
+def _highest(y_pred):
+    """Return the labels of scores (..., channels), and where all scores are finite."""
+    if not ops.is_tensor(y_pred):
+        labels = to_labels(y_pred)  # raises where one is not finite
+        return labels, ops.ones(labels.shape, "bool")
+    finite = ops.all(ops.isfinite(y_pred), axis=-1)
+    if y_pred.shape[-1] == 1:
+        return ops.cast(y_pred[..., 0] > 0.5, "int32"), finite
+    return ops.argmax(y_pred, axis=-1), finite
 
 
 def boundary_f1(truth, prediction, num_classes, tolerance=None, ignore_class=None):

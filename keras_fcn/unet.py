@@ -5,6 +5,7 @@ Image Segmentation, MICCAI 2015.
 """
 
 import keras
+import numpy as np
 from keras import layers
 
 from keras_fcn import vgg16
@@ -81,7 +82,8 @@ def UNet(
     """
     arguments = locals()
     check_model_arguments(input_shape, num_classes, classifier_activation, padding)
-    _check_filters(filters, encoder)
+    filters = _check_filters(filters, encoder)
+    num_classes = int(num_classes)
     check_choice("upsampling", upsampling, UPSAMPLINGS)
 
     images = keras.Input(input_shape, name="images")
@@ -127,8 +129,9 @@ def UNet(
 
 
 def _check_filters(filters, encoder):
+    """Return the filters as a tuple of `int`."""
     check_choice("encoder", encoder, (None, "vgg16"))
-    if not isinstance(filters, (tuple, list)) or len(filters) < 2:
+    if not isinstance(filters, tuple | list | np.ndarray) or len(filters) < 2:
         raise ValueError(
             "`filters` should hold the number of filters of two levels or more, "
             f"for example (64, 128, 256, 512, 1024). Received: filters={filters!r}"
@@ -140,6 +143,7 @@ def _check_filters(filters, encoder):
             f'`filters` should hold {len(vgg16.BLOCKS)} numbers with `encoder="vgg16"`, one for '
             f"each level of VGG16. Received: filters={filters!r}"
         )
+    return tuple(map(int, filters))
 
 
 def _paper_blocks(filters):

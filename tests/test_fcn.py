@@ -156,3 +156,9 @@ def test_scores_stay_float32_in_mixed_precision(narrow_vgg16, rng, policy):
 def test_wrong_arguments_are_explained(arguments, message):
     with pytest.raises(ValueError, match=message):
         FCN8s(**arguments)
+
+
+def test_numbers_of_numpy_are_numbers(narrow_vgg16, tmp_path):
+    model = FCN8s(num_classes=np.int64(3), fc_filters=np.int32(4))
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").output_shape[-1] == 3

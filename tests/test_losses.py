@@ -126,7 +126,7 @@ def test_the_number_of_class_weights_is_that_of_the_classes():
         WeightedCrossentropy([1, 2])(*maps(void=0))
 
 
-@pytest.mark.parametrize("shape", [(2, 4, 5, 1), (4, 5, 3)])
+@pytest.mark.parametrize("shape", [(2, 4, 5), (4, 5, 3)])
 def test_y_pred_is_a_batch_of_maps_of_classes(shape):
     with pytest.raises(ValueError, match="y_pred"):
         WeightedCrossentropy()(np.zeros((2, 4, 5), int), np.zeros(shape))
@@ -223,3 +223,94 @@ def test_without_two_cells_the_class_weights_are_left(labels):
 def test_border_weights_refuse(arguments, message):
     with pytest.raises(ValueError, match=message):
         border_weights(**arguments)
+
+
+@pytest.mark.parametrize("loss", [WeightedCrossentropy, DiceCrossentropy])
+def test_a_sigmoid_is_a_softmax_over_zero_and_its_score(loss, rng):
+    scores = rng.normal(0, 2, (2, 4, 5, 1)).astype("float32")
+    labels = rng.choice([0, 1, VOID], (2, 4, 5))
+    pair = np.concatenate([np.zeros_like(scores), scores], -1)
+    options = {"class_weights": [1, 3], "ignore_class": VOID}
+    expected = float(loss(**options, from_logits=True)(labels, pair))
+    assert float(loss(**options, from_logits=True)(labels, scores)) == pytest.approx(expected)
+    probabilities = 1 / (1 + np.exp(-scores))
+    assert float(loss(**options)(labels, probabilities)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_one_channel_is_kerass_binary_crossentropy(rng):
+    probabilities = rng.uniform(0.01, 0.99, (2, 4, 5, 1))
+    labels = rng.integers(0, 2, (2, 4, 5))
+    expected = keras.losses.BinaryCrossentropy()(labels[..., None], probabilities)
+    ours = WeightedCrossentropy()(labels, probabilities)
+    assert float(ours) == pytest.approx(float(expected), rel=1e-5)
+
+
+def gradient(loss, labels, scores, weights=None):
+    """The loss of a convolution's weight after a step of 1, and whether all weights are finite."""
+    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(3, 1)])
+    model.layers[0].set_weights([np.eye(3)[None, None], np.zeros(3)])
+    model.compile(keras.optimizers.SGD(1.0), loss, jit_compile=False)
+    value = model.train_on_batch(scores, labels, weights)
+    return float(value), np.isfinite(model.layers[0].get_weights()[0]).all()
+
+
+@pytest.mark.parametrize("loss", [WeightedCrossentropy, DiceCrossentropy])
+@pytest.mark.parametrize("of", ["void", "weight"])
+def test_what_does_not_count_may_be_nan(loss, of, rng):
+    scores = rng.normal(size=(2, 4, 5, 3)).astype("float32")
+    labels = rng.integers(0, 3, (2, 4, 5))
+    weights = np.ones(labels.shape, "float32")
+    if of == "void":
+        labels[0, 0] = VOID
+    else:
+        weights[0, 0] = 0
+    loss = loss(ignore_class=VOID, from_logits=True)
+    expected = float(loss(labels, scores, weights))
+    scores[0, 0] = np.nan
+    assert float(loss(labels, scores, weights)) == pytest.approx(expected, rel=1e-5)
+    if of == "void":  # of a convolution 0 times NaN is NaN: its own gradient, not the loss's
+        assert np.isfinite(expected)
+
+
+@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "mean", "sum"])
+@pytest.mark.parametrize("loss", [WeightedCrossentropy, DiceCrossentropy])
+def test_a_batch_of_no_images_adds_nothing(loss, reduction):
+    value = loss(reduction=reduction, ignore_class=VOID)(
+        np.zeros((0, 4, 5), int), np.zeros((0, 4, 5, 3), "float32")
+    )
+    assert float(value) == 0
+
+
+@pytest.mark.parametrize("label", [3, -1, 0.5, 1.7, 2**32 + 1])
+def test_labels_that_are_none_are_refused_on_the_host(label):
+    labels = np.zeros((1, 2, 2)) + label
+    with pytest.raises(ValueError, match="whole numbers from 0 to 2"):
+        WeightedCrossentropy(ignore_class=VOID)(labels, np.full((1, 2, 2, 3), 1 / 3))
+
+
+@pytest.mark.parametrize("label", [3, -1, 0.5])
+def test_in_a_step_they_are_a_loss_of_nan_that_moves_no_weight(label, rng):
+    labels = rng.integers(0, 3, (1, 4, 5)).astype("float32")
+    labels[0, 0, 0] = label
+    loss = WeightedCrossentropy(ignore_class=VOID, from_logits=True)
+    value, finite = gradient(loss, labels, rng.normal(size=(1, 4, 5, 3)).astype("float32"))
+    assert np.isnan(value)
+    assert finite
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (2, 4), (3,), (2, 5, 4), (2, 4, 5, 3)])
+def test_sample_weights_that_can_not_be_meant_are_refused(shape):
+    labels, probabilities = maps()
+    with pytest.raises(ValueError, match="`sample_weight` should be one number an image"):
+        WeightedCrossentropy(ignore_class=VOID)(labels, probabilities, np.ones(shape))
+
+
+def test_one_hot_masks_are_explained():
+    with pytest.raises(ValueError, match="argmax"):
+        WeightedCrossentropy()(np.zeros((1, 2, 2, 3), int), np.full((1, 2, 2, 3), 1 / 3))
+
+
+@pytest.mark.parametrize("options", [{"sigma": np.inf}, {"sigma": np.nan}, {"w0": np.inf}])
+def test_border_weights_are_finite(options):
+    with pytest.raises(ValueError, match="both finite"):
+        border_weights(np.ones((2, 2), int), **options)

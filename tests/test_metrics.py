@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from keras import ops
 from scipy import ndimage
 from skimage.metrics import adapted_rand_error, contingency_table, variation_of_information
 from sklearn import metrics as sklearn_metrics
@@ -253,7 +254,7 @@ def test_two_devices_count_as_one():
     ("y_true", "y_pred", "message"),
     [
         (np.zeros((2, 3, 3), int), np.zeros((2, 3, 3, 5)), "num_classes|channels|shape"),
-        (np.zeros((2, 3, 3), int), np.zeros((2, 3, 3)), "integer labels"),
+        (np.zeros((2, 3, 3), int), np.zeros((2, 3, 3)), "should be integers"),
         (np.zeros((2, 3, 3), int), np.zeros((2, 3, 4), int), "shape of `y_true`"),
         (np.zeros((1, 3, 3), int), np.zeros((2, 3, 3), int), "shape of `y_true`"),
         (np.zeros((2, 3, 3, 1), int), np.zeros((2, 3, 3, 1)), "integer labels"),
@@ -419,3 +420,72 @@ def test_one_cell_found_as_one_is_perfect():
 def test_scores_refuse(truth, prediction, message):
     with pytest.raises(ValueError, match=message):
         rand_information_scores(truth, prediction)
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, np.int64(2)])
+@pytest.mark.parametrize("channel", [False, True])
+def test_one_channel_of_a_sigmoid_is_class_1_above_a_half(num_classes, channel, rng):
+    probabilities = rng.random((2, 5, 6, 1))
+    truth = rng.integers(0, 2, (2, 5, 6))
+    metric = SegmentationMetrics(num_classes, ignore_class=255)
+    metric.update_state(truth[..., None] if channel else truth, probabilities)
+    expected = sklearn_metrics.confusion_matrix(truth.ravel(), (probabilities > 0.5).ravel())
+    np.testing.assert_array_equal(metric.confusion_matrix, expected)
+
+
+@pytest.mark.parametrize("label", [0.5, 1.7, 2**32 + 1, np.nan, -1])
+def test_labels_that_are_none_are_refused(label):
+    truth = np.zeros((1, 2, 2), "float64" if isinstance(label, float) else "int64")
+    truth[0, 0, 0] = label
+    with pytest.raises(ValueError, match="whole numbers from 0 to 2"):
+        SegmentationMetrics(3, ignore_class=255).update_state(truth, np.zeros((1, 2, 2), int))
+
+
+@pytest.mark.parametrize("void", [-1, 1, 7, 255, 65535, 2**31 - 1, np.uint8(255), 255.0])
+def test_void_is_any_integer(void):
+    truth = np.array([[[0, 2, int(void)]]])
+    metric = SegmentationMetrics(3, ignore_class=void)
+    metric.update_state(truth, np.array([[[0, 2, 2]]]))
+    assert metric.confusion_matrix.sum() == metric.confusion_matrix.trace() == 2
+
+
+def test_void_is_no_fraction():
+    with pytest.raises(ValueError, match="`ignore_class` should be an integer"):
+        SegmentationMetrics(3, ignore_class=0.5)
+
+
+def test_predictions_of_nan_are_no_score():
+    truth = np.zeros((1, 2, 2), int)
+    scores = np.zeros((1, 2, 2, 3))
+    scores[0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="finite scores"):
+        SegmentationMetrics(3).update_state(truth, scores)
+    metric = SegmentationMetrics(3, ignore_class=255)
+    metric.update_state(ops.convert_to_tensor(truth), ops.convert_to_tensor(scores))
+    assert all(np.isnan(float(score)) for score in metric.result().values())
+    metric.reset_state()
+    truth[0, 0, 0] = 255  # what does not count may be anything
+    metric.update_state(ops.convert_to_tensor(truth), ops.convert_to_tensor(scores))
+    assert float(metric.result()["mean_iou"]) == 1
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 3), (2, 4, 3), (2, 3, 4, 2), (3,)])
+def test_sample_weights_that_can_not_be_meant_are_refused(shape):
+    with pytest.raises(ValueError, match="`sample_weight` should be one number an image"):
+        SegmentationMetrics(2).update_state(
+            np.zeros((2, 3, 4), int), np.zeros((2, 3, 4), int), np.ones(shape)
+        )
+
+
+def test_one_hot_masks_are_explained():
+    with pytest.raises(ValueError, match="argmax"):
+        SegmentationMetrics(3).update_state(np.zeros((1, 2, 2, 3), int), np.zeros((1, 2, 2, 3)))
+
+
+def test_fit_keeps_two_metrics(rng):
+    model = keras.Sequential([keras.Input((None, None, 1)), keras.layers.Conv2D(3, 1)])
+    metrics = [SegmentationMetrics(3), SegmentationMetrics(3, ignore_class=0, name="foreground")]
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True), metrics=metrics)
+    truth = rng.integers(0, 3, (2, 4, 4))
+    history = model.fit(rng.random((2, 4, 4, 1)), truth, verbose=0).history
+    assert {"mean_iou", "foreground_mean_iou", "foreground_pixel_accuracy"} <= set(history)

@@ -82,7 +82,8 @@ def test_image_moved_by_the_stride_moves_the_scores_by_it(rng, padding, upsampli
     for layer in model.layers:
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.Conv2DTranspose)):
             layer.bias.assign(np.zeros(layer.filters))
-    images = np.zeros((2, 97, 110, 3), "float32")
+    height, width = (96, 112) if padding == "valid" else (97, 110)
+    images = np.zeros((2, height, width, 3), "float32")
     images[0, 40:45, 44:49] = images[1, 44:49, 48:53] = rng.random((5, 5, 3))
     scores = call(model, images)
     moved = np.roll(scores[0], (4, 4), axis=(0, 1))
@@ -90,8 +91,10 @@ def test_image_moved_by_the_stride_moves_the_scores_by_it(rng, padding, upsampli
     np.testing.assert_allclose(scores[1, 4:, 4:], moved[4:, 4:], atol=1e-5 * abs(scores).max())
 
 
-@pytest.mark.parametrize(("padding", "margin"), [("same", 0), ("valid", 20)])
-@pytest.mark.parametrize("shape", [(72, 84), (71, 83)])
+@pytest.mark.parametrize(
+    ("padding", "margin", "shape"),
+    [("same", 0, (72, 84)), ("same", 0, (71, 83)), ("valid", 20, (72, 84))],
+)
 @pytest.mark.parametrize("upsampling", UPSAMPLINGS)
 def test_response_to_a_bright_pixel_is_centred_on_it(upsampling, shape, padding, margin):
     """Through the skips alone exactly, through the deepest level on average over its cell."""
@@ -121,12 +124,25 @@ def test_response_to_a_bright_pixel_is_centred_on_it(upsampling, shape, padding,
     assert abs(centres(model).mean(axis=0)).max() < 0.5
 
 
-def test_too_small_an_image_for_the_unpadded_network_is_explained(rng):
-    model = UNet(input_shape=(None, None, 1), padding="valid")
-    with pytest.raises(ValueError, match=r"at least 188 pixels(?s:.*)height=100(?s:.*)next 204"):
-        model(np.zeros((1, 100, 300, 1), "float32"))
-    with pytest.raises(ValueError, match="at least 188 pixels"):
-        UNet(input_shape=(100, 300, 1), padding="valid")
+@pytest.mark.parametrize(
+    ("size", "nearest"), [(100, "188 and 204"), (203, "188 and 204"), (571, "556 and 572")]
+)
+def test_sizes_that_do_not_fit_the_unpadded_network_are_refused(size, nearest):
+    model = UNet(input_shape=(None, None, 1), padding="valid", filters=(1, 1, 1, 1, 1))
+    for shape in ((size, 300), (300, size)):
+        with pytest.raises(ValueError, match=f"{size} that fit are {nearest}"):
+            model(np.zeros((1, *shape, 1), "float32"))
+    with pytest.raises(ValueError, match=f"{size} that fit are {nearest}"):
+        UNet(input_shape=(size, 300, 1), padding="valid")
+
+
+def test_every_size_that_fits_leaves_equal_margins():
+    model = UNet(input_shape=(None, None, 1), padding="valid", filters=(1, 1, 1))
+    check = model.get_layer("size_check")
+    for size in range(check.minimum, check.minimum + 5 * check.step, check.step):
+        output = model.compute_output_shape((1, size, size, 1))[1]
+        assert size - output == 40
+    assert check.step == 4
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
@@ -178,3 +194,13 @@ def test_paper_size_network_learns_two_classes(rng):
 def test_wrong_arguments_are_explained(arguments, message):
     with pytest.raises(ValueError, match=message):
         UNet(**arguments)
+
+
+def test_numbers_of_numpy_are_numbers(tmp_path):
+    model = UNet(
+        (np.int64(32), None, np.int32(3)), np.int64(3), filters=np.array([4, 8]), batch_norm=True
+    )
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").output_shape == (None, 32, None, 3)
+    with pytest.raises(ValueError, match="num_classes=True"):
+        UNet(num_classes=True)
