@@ -26,6 +26,7 @@ _MODULES = {
     "load_vgg16": "vgg16",
     "predict_image": "inference",
     "pretrained": "cards",
+    "receptive_field": "receptive_fields",
     "architecture": "visualize.architecture",
     "datasets": "datasets",
     "inference": "inference",

@@ -155,7 +155,7 @@ def fully_convolutional(model):
     >>> model(np.zeros((1, 40, 30, 1))).shape
     TensorShape([1, 7, 2, 10])
     """
-    model = _functional(model)
+    model = functional(model)
     _refuse_layers_across_positions(model)
     starts = [_start(tensor) for tensor in model.inputs]
     converter = _Converter()
@@ -212,7 +212,7 @@ def compare(model):
     images = [
         rng.uniform(0, 255, (1, *tensor.shape[1:])).astype("float32") for tensor in model.inputs
     ]
-    images = keras.tree.pack_sequence_as(_functional(model).input, images)
+    images = keras.tree.pack_sequence_as(functional(model).input, images)
     outputs, new_outputs = (
         np.concatenate([np.ravel(output) for output in keras.tree.flatten(network(images))])
         for network in (model, converted)
@@ -349,7 +349,7 @@ class _Converter:
     def call_nested(self, model, tensors, maps):
         key = (id(model), *maps)
         if key not in self.copies:
-            self.copies[key] = self.convert(_functional(model), maps)
+            self.copies[key] = self.convert(functional(model), maps)
         copy, ends = self.copies[key]
         outputs = copy(tensors[0] if len(tensors) == 1 else tensors)
         for tensor, end in zip(keras.tree.flatten(outputs), ends, strict=True):
@@ -475,7 +475,7 @@ class _Converter:
             return False
 
 
-def _functional(model):
+def functional(model):
     """Return a model as a functional one; raise if it is neither that nor Sequential."""
     if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
         raise ValueError(
