@@ -12,6 +12,9 @@ from keras_fcn.label_maps import (
     to_labels,
     weights_per_pixel,
 )
+from keras_fcn.object_metrics import ObjectMetrics
+
+__all__ = ["ObjectMetrics", "SegmentationMetrics", "boundary_f1", "rand_information_scores"]
 
 # The low word of a count stays below this, see SegmentationMetrics.
 WORD = 2**20
