@@ -58,5 +58,5 @@ def __dir__():
 
 # A saved model names our layers, and Keras finds only those that are registered. The command
 # line does without until a command runs: help and errors of usage come at once.
-if Path(*sys.argv[:1]).stem != "keras-fcn":
+if Path(*sys.argv[:1]).stem != "keras-fcn" and sys.orig_argv[1:3] != ["-m", "keras_fcn"]:
     from keras_fcn import layers, losses, metrics, optimizers  # noqa: F401

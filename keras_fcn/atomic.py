@@ -1,6 +1,7 @@
 """Files and folders that are whole at any time: written beside, then renamed."""
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -29,7 +30,12 @@ def replacing(path: str | os.PathLike):
     path = Path(path)
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
         beside = Path(folder) / path.name
-        yield beside
+        try:
+            yield beside
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                error.filename = str(path)  # the caller's name, not the one beside
+            raise
         beside.replace(path)  # a symbolic link is replaced, and what it names left as it is
 
 

@@ -6,21 +6,53 @@ The modules import what is heavy when they run, so that help and errors of usage
 import argparse
 import os
 import sys
+import warnings
 
 from keras_fcn.commands import check_data, evaluate, models, predict, train, tune
+from keras_fcn.commands.errors import explain, is_expected
+from keras_fcn.commands.quiet import import_quietly
+from keras_fcn.remedies import on_the_command_line
 
 COMMANDS = (predict, evaluate, train, tune, check_data, models)
+# Exit statuses as a shell gives them for the signals.
+INTERRUPTED = 130
+BROKEN_PIPE = 141
 
 
 def main(arguments=None):
     """Run the command line; return the exit status."""
     options = _parser().parse_args(arguments)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        return options.run(options) or 0
-    except (ValueError, OSError, ImportError) as error:
-        print(f"keras-fcn: error: {error}", file=sys.stderr)
-        return 1
+    with on_the_command_line(), warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            return _run(options)
+        except KeyboardInterrupt:
+            print("keras-fcn: stopped", file=sys.stderr)
+            return INTERRUPTED
+        except BrokenPipeError:  # who read the output has ended, as `| head` does
+            _discard_output()
+            return BROKEN_PIPE
+        except Exception as error:
+            if not is_expected(error):
+                raise
+            print(f"keras-fcn: error: {explain(error)}", file=sys.stderr)
+            return 1
+
+
+def _run(options):
+    import_quietly()
+    status = options.run(options) or 0
+    sys.stdout.flush()  # a full disk or a broken pipe is noticed here
+    return status
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    print(f"keras-fcn: warning: {message}", file=file or sys.stderr)
+
+
+def _discard_output():
+    """Give what is still buffered for standard output to nobody, or Python complains at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser():

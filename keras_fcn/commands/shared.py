@@ -1,6 +1,9 @@
 """What the commands share: options, and the model that they name."""
 
+import argparse
+import contextlib
 import json
+import re
 from pathlib import Path
 
 
@@ -79,21 +82,37 @@ def add_data_options(parser):
 
 
 def _label_of_value(text):
-    value, label = text.split("=")
-    return int(value), int(label)
+    match = re.fullmatch(r"(-?\d+)=(\d+)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            "each value of the masks should come with its label, VALUE=LABEL, both integers. "
+            f"Received: {text!r}. Write for example 0=0 255=1."
+        )
+    return int(match[1]), int(match[2])
 
 
 def _label_of_color(text):
-    color, label = text.split("=")
-    red, green, blue = map(int, color.split(","))
-    return (red, green, blue), int(label)
+    match = re.fullmatch(r"(\d+),(\d+),(\d+)=(\d+)", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(
+            "each colour of the masks should come with its label, RED,GREEN,BLUE=LABEL, all "
+            f"integers. Received: {text!r}. Write for example 0,0,0=0 128,64,128=1, without spaces."
+        )
+    *color, label = map(int, match.groups())
+    return tuple(color), label
 
 
 def _augmentation(text):
+    name, equals, value = text.partition("=")
     if text == "none":
         return None
-    name, value = text.split("=")
-    return name, value if name == "flip" else float(value)
+    with contextlib.suppress(ValueError):
+        if equals:
+            return name, value if name == "flip" else float(value)
+    raise argparse.ArgumentTypeError(
+        f"an augmentation should be NAME=VALUE, or none. Received: {text!r}. Write for example "
+        "flip=horizontal rotation=15 scale=0.25, each value but that of flip a number."
+    )
 
 
 def mapping(pairs):

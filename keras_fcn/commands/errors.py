@@ -1,0 +1,43 @@
+"""Errors as the command line tells them: the rule, what came, the way on, and no traceback."""
+
+import errno
+import re
+import sys
+
+# An error of Python inside of one of TensorFlow, as from the thread that reads the data.
+INNER = re.compile(
+    r"(?:^|[\s{])\w*(?:Error|Exception): (.*?)\s*\nTraceback \(most recent", re.DOTALL
+)
+
+
+def is_expected(error: Exception) -> bool:
+    """Return whether an error is told in one line; others are faults of the package."""
+    return isinstance(error, ValueError | OSError | ImportError | MemoryError) or _is_op(error)
+
+
+def explain(error: Exception) -> str:
+    """Return the message of an error that `is_expected`."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        file = f"'{error.filename}'" if error.filename else "the output"
+        return (
+            f"The disk is full, and {file} could not be written. Make room and run the same "
+            "command again, or write to another disk."
+        )
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return (
+            f"The memory does not suffice. Received: {_first_line(error)}. Predict in tiles "
+            "(--tile-size 512), or train on smaller crops or batches, as the command has it."
+        )
+    if _is_op(error):
+        inner = INNER.search(str(error))
+        return inner[1] if inner else _first_line(error)
+    return str(error)
+
+
+def _is_op(error):
+    tensorflow = sys.modules.get("tensorflow")  # an error of it comes only when it is there
+    return tensorflow is not None and isinstance(error, tensorflow.errors.OpError)
+
+
+def _first_line(error):
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,0 +1,156 @@
+"""The command line as a process: how it starts, and how it ends."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from keras_fcn.atomic import replacing
+from keras_fcn.commands import main, models
+from keras_fcn.commands.quiet import CHATTER
+
+COMMAND = [sys.executable, "-m", "keras_fcn"]
+
+
+@pytest.fixture
+def environment(pytestconfig):
+    """The environment of a shell that has set no log level."""
+    rest = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    return rest | {"PYTHONPATH": str(pytestconfig.rootpath)}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["predict"], ["tain"]])
+def test_help_and_errors_of_usage_import_nothing_heavy(arguments, environment):
+    run = [sys.executable, "-X", "importtime", "-m", "keras_fcn", *arguments]
+    result = subprocess.run(run, capture_output=True, text=True, env=environment)
+    assert result.returncode == (0 if "--help" in arguments else 2)
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert "argparse" in imported
+    assert not imported & {"keras", "tensorflow", "numpy", "PIL", "rich"}
+
+
+@pytest.mark.slow
+def test_an_error_is_one_line_without_chatter(environment):
+    run = [*COMMAND, "predict", "missing.png", "--weights", "missing.keras"]
+    result = subprocess.run(run, capture_output=True, text=True, env=environment)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    assert result.stderr.startswith("keras-fcn: error: ")
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_interrupted_it_prints_one_line(environment, tmp_path):
+    """Ctrl-C while TensorFlow is imported, which takes the first seconds."""
+    process = subprocess.Popen(
+        [*COMMAND, "models"], stderr=subprocess.PIPE, text=True, env=environment
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1.5)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == "keras-fcn: stopped\n"
+    assert process.returncode == 130
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_full_disk_and_ended_reader(environment):
+    run = {"stderr": subprocess.PIPE, "text": True, "env": environment}
+    with open("/dev/full", "w") as full:
+        result = subprocess.run([*COMMAND, "models"], stdout=full, **run)
+    assert result.returncode == 1
+    assert result.stderr.startswith("keras-fcn: error: The disk is full")
+    assert result.stderr.count("\n") == 1
+    read, write = os.pipe()
+    os.close(read)
+    result = subprocess.run([*COMMAND, "models"], stdout=write, **run)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError("Unable to allocate 9 GiB"), "Unable to allocate 9 GiB. Predict in tiles"),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM\nmore"), "Received: OOM. Predict"),
+        (
+            tf.errors.InvalidArgumentError(None, None, "Bad shape\n\t [[node]]"),
+            "error: Bad shape\n",
+        ),
+        (
+            tf.errors.InvalidArgumentError(
+                None, None, "ValueError: Labels should be 0.\nTraceback (most recent call last):\nx"
+            ),
+            "error: Labels should be 0.\n",
+        ),
+    ],
+)
+def test_errors_of_operations_are_one_line(error, message, monkeypatch, capsys):
+    def fail(options):
+        raise error
+
+    monkeypatch.setattr(models, "run", fail)
+    assert main(["models"]) == 1
+    output = capsys.readouterr().err
+    assert message in output
+    assert output.count("\n") == 1
+
+
+def test_full_disk_names_the_file(monkeypatch, capsys, tmp_path):
+    def fill(options):
+        with replacing(tmp_path / "map.png") as beside:
+            beside.write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device", str(beside))
+
+    monkeypatch.setattr(models, "run", fill)
+    assert main(["models"]) == 1
+    assert f"'{tmp_path / 'map.png'}' could not be written. Make room" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_faults_of_the_package_are_not_hidden(monkeypatch):
+    def fail(options):
+        raise KeyError("x")
+
+    monkeypatch.setattr(models, "run", fail)
+    with pytest.raises(KeyError):
+        main(["models"])
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--values", "255"], "Received: '255'. Write for example 0=0 255=1"),
+        (["--values", "a=1"], "Received: 'a=1'"),
+        (["--colors", "0,0=1"], "RED,GREEN,BLUE=LABEL"),
+        (["--augment", "flip"], "Received: 'flip'. Write for example flip=horizontal"),
+        (["--augment", "scale=x"], "Received: 'scale=x'"),
+    ],
+)
+def test_errors_of_usage_name_the_rule(option, message, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", "--data", "d", "--output", "o", *option])
+    error = capsys.readouterr().err
+    assert message in error
+    assert "_label" not in error
+    assert "_augmentation" not in error
+
+
+@pytest.mark.parametrize(
+    ("line", "is_chatter"),
+    [
+        ("WARNING: All log messages before absl::InitializeLog() is called are written to", True),
+        ("I0000 00:00:1795881117.243370   14891 port.cc:153] oneDNN custom operations", True),
+        ("2026-11-28 15:51:04.123456: I tensorflow/core/util/port.cc:153] oneDNN", True),
+        ("E0000 00:00:1.5 14891 cuda_platform.cc:52] failed call to cuInit: INTERNAL", True),
+        ("E0000 00:00:1.5 14891 gpu_device.cc:52] out of memory", False),
+        ("ImportError: libtensorflow_cc.so.2: cannot open shared object file", False),
+        ("Traceback (most recent call last):", False),
+        ("F0000 00:00:1.5 14891 check.cc:52] Check failed", False),
+    ],
+)
+def test_only_chatter_is_dropped(line, is_chatter):
+    assert bool(CHATTER.match(line.encode())) == is_chatter
