@@ -56,7 +56,13 @@ def __dir__():
     return sorted({*globals(), *_MODULES})
 
 
+def _is_command():
+    """Whether this is the process of the command line, as a script or as `python -m keras_fcn`."""
+    name = Path(*sys.argv[:1]).stem
+    return name == "keras-fcn" or (name == "-m" and "keras_fcn" in sys.orig_argv)
+
+
 # A saved model names our layers, and Keras finds only those that are registered. The command
 # line does without until a command runs: help and errors of usage come at once.
-if Path(*sys.argv[:1]).stem != "keras-fcn" and sys.orig_argv[1:3] != ["-m", "keras_fcn"]:
+if not _is_command():
     from keras_fcn import layers, losses, metrics, optimizers  # noqa: F401

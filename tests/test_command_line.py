@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -57,10 +58,10 @@ def test_interrupted_it_prints_one_line(environment, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_full_disk_and_ended_reader(environment):
     run = {"stderr": subprocess.PIPE, "text": True, "env": environment}
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         result = subprocess.run([*COMMAND, "models"], stdout=full, **run)
     assert result.returncode == 1
     assert result.stderr.startswith("keras-fcn: error: The disk is full")

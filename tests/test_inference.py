@@ -1,11 +1,14 @@
 import gc
+import warnings
 import weakref
 
+import keras
 import numpy as np
 import pytest
 from conftest import call, randomize
 
-from keras_fcn import FCN32s, UNet, predict_image
+from keras_fcn import FCN32s, UNet, fully_convolutional, predict_image
+from keras_fcn.inference.images import takes_bytes
 
 SMALL = {"filters": (4, 6, 8), "num_classes": 3}
 
@@ -69,20 +72,11 @@ def test_compiled_functions_die_with_their_model(rng):
     assert reference() is None
 
 
-@pytest.mark.parametrize("padding", ["same", "valid"])
-@pytest.mark.parametrize("shape", [(40, 128), (129, 300), (257, 511)])
-def test_tiles_give_what_the_whole_image_gives(rng, shape, padding):
-    model = UNet(padding=padding, **SMALL)  # sees 22 pixels far; tiles of 128 overlap by 32
-    randomize(model, rng)
-    image = rng.integers(0, 256, (*shape, 3)).astype("uint8")
-    np.testing.assert_allclose(
-        predict_image(model, image, tile_size=128), predict_image(model, image), atol=1e-5
-    )
-
-
-@pytest.mark.parametrize("tile_size", [0, 96, 200])
+@pytest.mark.parametrize(
+    "tile_size", [0, -3, 1.5, "128", True, (128,), (64, 0), (1, 2, 3), [None, 3]]
+)
 def test_wrong_tile_size_is_explained(tile_size):
-    with pytest.raises(ValueError, match=f"multiple of 32.*tile_size={tile_size}"):
+    with pytest.raises(ValueError, match=r"`tile_size` should be .* Received: tile_size="):
         predict_image(UNet(**SMALL), np.zeros((8, 8, 3)), tile_size=tile_size)
 
 
@@ -96,7 +90,7 @@ def test_mirror_image_is_averaged_in(rng):
     np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("tile_size", [None, 128])
+@pytest.mark.parametrize("tile_size", [None, (31, 50)])
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_dihedral_average_turns_with_the_image(rng, padding, tile_size):
     """Every flip and rotation of an image gets the same prediction, flipped and rotated."""
@@ -124,10 +118,156 @@ def test_scales_are_averaged_at_the_size_of_the_image(rng):
 
 @pytest.mark.parametrize(
     "options",
-    [{"test_time_augmentation": "diherdal"}, {"scales": ()}, {"scales": [1, 0]}, {"scales": 2}],
+    [
+        {"test_time_augmentation": "diherdal"},
+        {"output": "label"},
+        {"engine": "openvin"},
+        {"precision": "int4"},
+        *(
+            {"scales": scales}
+            for scales in [(), [1, 0], 2, (np.inf,), (np.nan,), ("1",), "1", (True,), (-1,)]
+        ),
+    ],
     ids=str,
 )
 def test_wrong_averages_are_explained(options):
     name = next(iter(options))
     with pytest.raises(ValueError, match=f"`{name}` should be.*Received: {name}="):
         predict_image(UNet(**SMALL), np.zeros((8, 8, 3)), **options)
+
+
+@pytest.mark.parametrize("output", ["probabilities", "labels"])
+def test_one_channel_of_a_sigmoid(rng, output):
+    model = UNet(num_classes=1, filters=(4, 8), classifier_activation="sigmoid")
+    randomize(model, rng)
+    image = rng.integers(0, 256, (21, 30, 3), "uint8")
+    expected = call(model, image[None])[0]
+    if output == "labels":
+        expected = expected[..., 0] > 0.5
+    result = predict_image(model, image, output=output)
+    assert result.shape == expected.shape
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_labels_are_those_of_the_probabilities(rng):
+    model = UNet(**SMALL)
+    randomize(model, rng)
+    image = rng.integers(0, 256, (50, 41, 3), "uint8")
+    for options in ({}, {"scales": (0.5, 1)}, {"test_time_augmentation": True}):
+        labels = predict_image(model, image, output="labels", **options)
+        assert labels.dtype == "int32"
+        np.testing.assert_array_equal(labels, predict_image(model, image, **options).argmax(-1))
+
+
+@pytest.fixture
+def classifier(rng):
+    """A classifier of windows of 12 x 16 pixels, slid with a stride of 2."""
+    layers = [
+        keras.Input((12, 16, 3)),
+        keras.layers.Conv2D(4, 3, activation="relu"),
+        keras.layers.MaxPooling2D(2),
+        keras.layers.Flatten(),
+        keras.layers.Dense(5, activation="softmax"),
+    ]
+    model = keras.Sequential(layers)
+    randomize(model, rng)
+    return model
+
+
+def test_map_of_windows_stays_in_its_own_grid(classifier, rng):
+    image = rng.integers(0, 256, (20, 40, 3), "uint8")
+    model = fully_convolutional(classifier)
+    result = predict_image(model, image)
+    assert result.shape == (5, 13, 5)
+    for row, column in [(0, 0), (4, 12), (2, 7)]:
+        window = image[2 * row : 2 * row + 12, 2 * column : 2 * column + 16]
+        np.testing.assert_allclose(
+            result[row, column], call(classifier, window[None])[0], atol=1e-5
+        )
+    for options in ({"scales": (1, 2)}, {"test_time_augmentation": True}):
+        with pytest.raises(ValueError, match=r"makes a map of .* Predict without them"):
+            predict_image(model, image, **options)
+
+
+def test_unpadded_network_inside_of_another_keeps_its_mirrored_border(rng):
+    inner = UNet(padding="valid", **SMALL)
+    randomize(inner, rng)
+    images = keras.Input((None, None, 3))
+    outer = keras.Model(images, keras.layers.Rescaling(0.5)(inner(images)))
+    image = rng.integers(0, 256, (33, 47, 3), "uint8")
+    expected = predict_image(inner, image) / 2
+    np.testing.assert_allclose(predict_image(outer, image), expected, atol=1e-6)
+    pooled = keras.Model(images, keras.layers.AveragePooling2D(2)(inner(images)))
+    assert predict_image(pooled, np.zeros((92, 92, 3), "uint8")).shape[0] < 92  # never stretched
+
+
+def with_nan(shape):
+    image = np.zeros(shape, "float32")
+    image[3, 5] = np.nan
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (with_nan((8, 8, 3)), "the first at row 3, column 5"),
+        (np.full((8, 8, 3), 4095, "uint16"), "uint16 values from 4095 to 4095. Scale them"),
+        (np.full((8, 8, 3), -1, "int16"), "int16 values from -1"),
+        (np.full((8, 8, 3), 65535.0), "float64 values from 65535"),
+        (np.ones((8, 8, 3), bool), r"`np.uint8\(255\) \* image`"),
+        (np.full((8, 8, 3), "a"), "integers or floats. Received: an array of the dtype <U1"),
+        (np.zeros((3, 8, 8)), "moveaxis"),
+        (np.zeros((8, 8, 4)), r"`image\[..., :3\]`"),
+        (np.zeros((1, 8, 8, 3)), r"`image\[0\]`"),
+    ],
+)
+def test_images_that_cannot_be_meant_are_refused(image, message):
+    with pytest.raises(ValueError, match=message):
+        predict_image(UNet(**SMALL), image)
+
+
+def test_floats_up_to_1_are_questioned(rng):
+    image = rng.random((8, 8, 3))
+    with pytest.warns(UserWarning, match=r"all but black.*Pass `255 \* image`"):
+        predict_image(UNet(**SMALL), image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        predict_image(UNet(include_preprocessing=False, **SMALL), image)
+        predict_image(UNet(**SMALL), 255 * image)
+        predict_image(UNet(**SMALL), 0 * image)
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_images_of_other_numbers_of_channels(channels, rng):
+    model = UNet(input_shape=(None, None, channels), include_preprocessing=False, **SMALL)
+    image = rng.normal(0, 1000, (9, 11, channels))
+    assert predict_image(model, image).shape == (9, 11, 3)
+    with pytest.raises(ValueError, match=rf"\(height, width, {channels}\)"):
+        predict_image(model, image[..., 1:])
+
+
+def test_scores_that_are_no_numbers_are_refused(rng):
+    model = UNet(**SMALL)
+    model.get_layer("score").set_weights([np.full((1, 1, 4, 3), np.nan), np.zeros(3)])
+    with pytest.raises(
+        ValueError, match=r"finite scores. Received: NaN or infinite ones at 64 of 64"
+    ):
+        predict_image(model, np.zeros((8, 8, 3), "uint8"))
+
+
+def test_models_without_a_map_are_explained(classifier):
+    with pytest.raises(ValueError, match="fully_convolutional"):
+        predict_image(classifier, np.zeros((12, 16, 3), "uint8"))
+    images = [keras.Input((None, None, 3)), keras.Input((None, None, 3))]
+    two = keras.Model(images, keras.layers.Add()(images))
+    with pytest.raises(ValueError, match=r"one map .* of one image"):
+        predict_image(two, np.zeros((12, 16, 3), "uint8"))
+
+
+def test_which_models_take_bytes(narrow_vgg16):
+    fcn = FCN32s(num_classes=3, fc_filters=4)
+    assert takes_bytes(fcn)
+    assert takes_bytes(UNet(padding="valid", **SMALL))
+    assert takes_bytes(keras.Sequential([keras.Input((None, None, 3)), fcn]))
+    assert not takes_bytes(FCN32s(num_classes=3, fc_filters=4, include_preprocessing=False))
+    assert not takes_bytes(UNet(include_preprocessing=False, **SMALL))

@@ -1,24 +1,175 @@
-"""A model as a compiled function of one image."""
+"""A model as a compiled function of images: by Keras, OpenVINO or ONNX Runtime.
 
+An engine is not trusted unseen: each compiled model is compared with Keras once.
+"""
+
+import tempfile
 import weakref
+from collections.abc import Callable
+from pathlib import Path
 
 import keras
+import numpy as np
 
-_compiled = weakref.WeakKeyDictionary()
+from keras_fcn.arguments import check_choice
+
+PRECISIONS = ("float32", "bfloat16")
+# The package of each engine, and what `pip install` takes.
+PACKAGES = {
+    "openvino": ("openvino", "openvino"),
+    "onnx": ("onnxruntime", "onnxruntime onnx tf2onnx"),
+}
+ENGINES = ("keras", *PACKAGES)
+# How far the scores may be from Keras's, as a share of their scale: in float32 at most, in
+# bfloat16, which rounds to 8 bits, on average.
+TOLERANCE = 1e-3
+MEAN_TOLERANCE = 0.02
+PROBE = (33, 64)  # height and width of the image for the comparison
+SAMPLES = 64  # numbers of each weight that tell whether it has changed
+
+_compiled = weakref.WeakKeyDictionary()  # model: {(engine, precision): (weights, function)}
 
 
-def compiled(model):
-    """Return the model as a compiled function of images of any size."""
-    if model not in _compiled:
-        # a weak reference: the cache must not keep the model alive
-        model_ref = weakref.ref(model)
-        if keras.backend.backend() == "tensorflow":
-            import tensorflow as tf
+def compiled(
+    model: keras.Model, engine: str = "keras", precision: str = "float32"
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a model as a function of images of any size, compiled once and kept.
 
-            _compiled[model] = tf.function(
-                lambda images: model_ref()(images, training=False),
-                input_signature=[tf.TensorSpec([None, None, None, model.input_shape[-1]])],
-            )
-        else:
-            _compiled[model] = lambda images: model_ref().predict_on_batch(images)
-    return _compiled[model]
+    Args:
+        model: Keras model from one image batch to one output.
+        engine: "keras", "openvino" or "onnx".
+        precision: "float32", or "bfloat16" for OpenVINO on a processor that has it.
+
+    Returns:
+        Function from a float32 array `(batch, height, width, channels)` to the float32
+        array that the model gives.
+
+    Raises:
+        ImportError: when the engine's package is missing.
+        ValueError: for another engine or precision, one that the processor does not
+            have, or an engine whose scores are not Keras's.
+    """
+    check_choice("engine", engine, ENGINES)
+    check_choice("precision", precision, PRECISIONS)
+    if precision == "bfloat16" and engine != "openvino":
+        raise ValueError(
+            '`precision="bfloat16"` is for `engine="openvino"`. Received: '
+            f"engine={engine!r}. Pass the one or leave out the other."
+        )
+    known = _compiled.setdefault(model, {})
+    # Keras reads the weights at each call; the others have a copy
+    weights = None if engine == "keras" else _sample(model)
+    if known.get((engine, precision), (b"", None))[0] != weights:
+        known[engine, precision] = (weights, _compile(model, engine, precision))
+    return known[engine, precision][1]
+
+
+def _compile(model, engine, precision):
+    if engine == "keras":
+        return _compile_keras(model)
+    package, command = PACKAGES[engine]
+    try:
+        make = {"openvino": _compile_openvino, "onnx": _compile_onnx}[engine]
+        function = make(model, precision)
+    except ImportError as error:
+        raise ImportError(
+            f"The engine {engine!r} needs the package {error.name or package}. Install it by "
+            f"`pip install {command}`."
+        ) from error
+    _compare(model, function, engine, precision)
+    return function
+
+
+def _compile_keras(model):
+    # a weak reference: the cache must not keep the model alive
+    model_ref = weakref.ref(model)
+    if keras.backend.backend() != "tensorflow":
+        return lambda images: np.asarray(model_ref().predict_on_batch(images))
+    import tensorflow as tf
+
+    function = tf.function(
+        lambda images: model_ref()(images, training=False),
+        input_signature=[tf.TensorSpec([None, None, None, model.inputs[0].shape[-1]])],
+    )
+    return lambda images: function(tf.constant(images, "float32")).numpy()
+
+
+def _compile_openvino(model, precision):
+    import openvino
+
+    core = openvino.Core()
+    if precision == "bfloat16" and "BF16" not in core.get_property(
+        "CPU", "OPTIMIZATION_CAPABILITIES"
+    ):
+        raise ValueError(
+            "`precision` should be one that the processor computes in. Received: "
+            'precision="bfloat16", and this processor has float32 only. Leave it out.'
+        )
+    hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.xml"
+        model.export(path, format="openvino", verbose=False)
+        network = core.compile_model(
+            core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": hint}
+        )
+    request = network.create_infer_request()
+    return lambda images: request.infer([images])[0].astype("float32")  # a copy: it is reused
+
+
+def _compile_onnx(model, precision):
+    import onnxruntime
+
+    model(np.zeros((1, *PROBE, model.inputs[0].shape[-1]), "float32"))  # Keras's export needs it
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        model.export(path, format="onnx", verbose=False)
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images})[0]
+
+
+def _compare(model, function, engine, precision):
+    """Raise unless an engine gives Keras's scores of a random image."""
+    height, width = _probe_size(model)
+    image = np.random.default_rng(0).uniform(0, 255, (1, height, width, model.inputs[0].shape[-1]))
+    image = image.astype("float32")
+    expected, received = compiled(model)(image), function(image)
+    same = received.shape == expected.shape
+    difference = abs(received - expected) / max(abs(expected).max(), 1e-6) if same else np.inf
+    worst, mean = np.max(difference), np.mean(difference)
+    wrong = worst > TOLERANCE if precision == "float32" else mean > MEAN_TOLERANCE
+    if wrong or not np.isfinite(worst):
+        raise ValueError(
+            f"The engine {engine!r} should give Keras's scores. Received: scores of "
+            f"{model.name!r} that differ by {worst:.2g} of their scale on a random image. Use "
+            'the engine "keras"; the other translates a layer of this model wrongly.'
+        )
+
+
+def _probe_size(model):
+    """The size of the comparison's image: one that the model takes, and no round one."""
+    from keras_fcn.inference.tiles import View
+
+    shape = model.inputs[0].shape
+    size = [fixed or free for fixed, free in zip(shape[1:3], _smallest(model), strict=True)]
+    return View(model, np.empty((*size, shape[-1]), "float32")).size
+
+
+def _smallest(model):
+    window = getattr(model, "window", None)  # of a converted classifier
+    return PROBE if window is None else tuple(a + b for a, b in zip(window, PROBE, strict=True))
+
+
+def _sample(model):
+    """Return bytes that are others after a training step: some numbers of each weight."""
+    return b"".join(map(_some_numbers, model.weights))
+
+
+def _some_numbers(weight):
+    value = weight.value
+    try:
+        numbers = np.asarray(memoryview(value))  # no copy, in TensorFlow
+    except TypeError:
+        numbers = keras.ops.convert_to_numpy(value)
+    numbers = numbers.ravel()
+    return numbers[:: max(1, numbers.size // SAMPLES)].tobytes()

@@ -1,14 +1,25 @@
 """Predict class probabilities for one image of any size."""
 
-import functools
+import math
+import numbers
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
 from keras_fcn.arguments import check_choice
 from keras_fcn.inference.engines import compiled
-from keras_fcn.inference.tiles import check_tile_size, predict_tiled
-from keras_fcn.layers import SizeCheck
+from keras_fcn.inference.images import check_image, check_model
+from keras_fcn.inference.progress import track
+from keras_fcn.inference.tiles import (
+    View,
+    boxes,
+    check_tile_size,
+    map_size,
+    predict_piece,
+    receptive_field_of,
+)
+from keras_fcn.label_maps import to_labels
 
 # Quarter turns, and whether the turned image is mirrored, by `test_time_augmentation`.
 SYMMETRIES = {
@@ -16,39 +27,62 @@ SYMMETRIES = {
     True: [(0, False), (0, True)],
     "dihedral": [(turns, mirrored) for turns in range(4) for mirrored in (False, True)],
 }
+OUTPUTS = ("probabilities", "labels")
 
 
-def predict_image(model, image, tile_size=None, test_time_augmentation=False, scales=(1,)):
+def predict_image(
+    model: keras.Model,
+    image: np.ndarray,
+    tile_size: int | tuple[int, int] | None = None,
+    engine: str = "keras",
+    test_time_augmentation: bool | str = False,
+    scales: Sequence[float] = (1,),
+    precision: str = "float32",
+    output: str = "probabilities",
+) -> np.ndarray:
     """Predict the class probabilities of every pixel of one image.
 
     The model is compiled once for images of any size, so the first call costs
     more than those after it. Unpadded (`padding="valid"`) U-Nets, which lose a
     margin on each side, get the image with mirrored borders (U-Net paper,
-    section 2), and so return a map of the image's size too.
+    section 2), and so return a map of the image's size too. What is no map of
+    the image's size, as of a model made by `fully_convolutional`, comes in its
+    own grid.
 
     Args:
         model: Keras model on `(batch, height, width, channels)`.
         image: array `(height, width, channels)`, or `(height, width)` for one
             channel; for a model with `include_preprocessing=True` pixels in
-            [0, 255], RGB, uint8 or float.
-        tile_size: height and width of the tiles in which to predict an image
-            too large for memory, a multiple of 32 from 128 up. Tiles overlap
-            and a quarter on each inner side is thrown away, so the result
-            differs from the whole image's only by what pixels farther than
-            that contribute. By default the whole image at once.
+            [0, 255], RGB, uint8 or float. It may be a `numpy.memmap`, of which
+            with `tile_size` a part at a time is read.
+        tile_size: side, or height and width, of the pieces of the result that are
+            made one at a time, for images too large for memory. Each is made from
+            as much of the image as reaches it (see `receptive_field`), so the
+            result is that of the whole image. By default the whole at once.
+        engine: what computes: "keras", "openvino" or "onnx" (ONNX Runtime). The
+            last two need their packages, and are compared with Keras once for
+            each model.
         test_time_augmentation: True to average over the image and its mirror image,
             "dihedral" over its eight flips and quarter turns, for images without
             an up and down.
         scales: the image is predicted at each of these sizes, 1 its own, and the
             results, brought to its size, are averaged.
+        precision: "float32", or "bfloat16" with OpenVINO on a processor that has it.
+        output: "probabilities", or "labels" for the label of each pixel (see
+            `keras_fcn.label_maps.to_labels`); at one scale and in tiles the
+            probabilities of the whole image are then never held.
 
     Returns:
         float32 array `(height, width, num_classes)`: probabilities, or scores
-        for a model with `classifier_activation=None`.
+        for a model with `classifier_activation=None`; or with `output="labels"`
+        an int32 array `(height, width)`.
 
     Raises:
-        ValueError: when the image has other channels than the model takes, or
-            for another `tile_size`, `test_time_augmentation` or `scales`.
+        ValueError: when the image has other channels than the model takes or
+            numbers that can't be meant, when the scores are not finite, when an
+            engine's result is not Keras's, for tiles of a model in which pixels
+            far apart meet, and for averages over what is no map of the image's size.
+        ImportError: when the engine's package is missing.
 
     Example:
 
@@ -61,22 +95,35 @@ def predict_image(model, image, tile_size=None, test_time_augmentation=False, sc
     >>> predict_image(model, image, test_time_augmentation=True, scales=(0.75, 1)).shape
     (31, 57, 2)
     """
-    image = _check_image(image, model.input_shape[-1])
-    if tile_size is not None:
-        check_tile_size(tile_size)
     check_choice("test_time_augmentation", test_time_augmentation, tuple(SYMMETRIES))
+    check_choice("output", output, OUTPUTS)
     _check_scales(scales)
-    predictions = [
-        _predict_symmetric(model, _resize(image, scale), tile_size, test_time_augmentation)
-        for scale in scales
-    ]
-    return sum(_resize_to(scores, image.shape[:2]) for scores in predictions) / len(predictions)
+    tile_size = None if tile_size is None else check_tile_size(tile_size)
+    check_model(model)
+    image = check_image(image, model)
+    symmetries = SYMMETRIES[test_time_augmentation]
+    network = compiled(model, engine, precision)
+    if list(scales) == [1]:
+        finish = to_labels if output == "labels" else None
+        return _predict(model, network, image, tile_size, symmetries, finish)
+    total = 0
+    for scale in scales:
+        scaled = _resize(image, scale)
+        scores = _predict(model, network, scaled, tile_size, symmetries)
+        _check_size(model, scores.shape[:2], scaled.shape[:2])
+        total += _resize_to(scores, image.shape[:2])
+    scores = total / len(scales)
+    return to_labels(scores) if output == "labels" else scores
 
 
 def _check_scales(scales):
-    if not isinstance(scales, (tuple, list)) or not scales or not all(s > 0 for s in scales):
+    valid = isinstance(scales, tuple | list) and all(
+        isinstance(scale, numbers.Real) and not isinstance(scale, bool) and 0 < scale < math.inf
+        for scale in scales
+    )
+    if not valid or not scales:
         raise ValueError(
-            "`scales` should be a sequence of factors above 0, for example (0.75, 1, 1.25). "
+            "`scales` should be a sequence of finite factors above 0, for example (0.75, 1, 1.25). "
             f"Received: scales={scales!r}"
         )
 
@@ -89,56 +136,97 @@ def _resize_to(image, size):
     """Resize (H, W, C) bilinearly, without aliasing; nothing to do at its own size."""
     if tuple(size) == image.shape[:2]:
         return image
+    image = np.asarray(image, "float32")
     return keras.ops.convert_to_numpy(keras.ops.image.resize(image, size, antialias=True))
 
 
-def _predict_symmetric(model, image, tile_size, test_time_augmentation):
-    """Average over the symmetries of the square: quarter turns, then the mirror image."""
-    symmetries = SYMMETRIES[test_time_augmentation]
-    total = 0
-    for turns, mirrored in symmetries:
-        view = np.rot90(image, turns)
-        scores = _predict_view(model, view[:, ::-1] if mirrored else view, tile_size)
-        total += np.rot90(scores[:, ::-1] if mirrored else scores, -turns)
-    return total / len(symmetries)
+def _predict(model, network, image, tile_size, symmetries, finish=None):
+    """Return the mean of the scores over the symmetries of the square, whole or in tiles.
 
+    `finish` is applied to each piece of scores.
+    """
+    finish = finish or (lambda scores: scores)
+    views = [View(model, _turn(image, *symmetry)) for symmetry in symmetries]
 
-def _predict_view(model, image, tile_size):
-    predict = functools.partial(_predict_whole, model)
+    def predict(part):
+        return _check_finite(network(part[None])[0])
+
     if tile_size is None:
-        return predict(image)
-    return predict_tiled(predict, image, tile_size, model.output_shape[-1])
+        size = image.shape[:2]
+        maps = [predict(view.crop()) for view in views]
+        if views[0].mirrored:
+            maps = [_trim(scores, view) for scores, view in zip(maps, views, strict=True)]
+        if len(views) > 1:
+            _check_size(model, maps[0].shape[:2], views[0].image.shape[:2])
+        return finish(_mean(map(_turn_back, maps, symmetries)))
 
-
-def _predict_whole(model, image):
-    height, width = image.shape[:2]
-    images = _mirror_borders(model, image)[None]
-    return np.asarray(compiled(model)(images))[0, :height, :width]
-
-
-def _check_image(image, channels):
-    """Return the image as float32 `(height, width, channels)`."""
-    image = np.asarray(image, "float32")
-    if image.ndim == 2:
-        image = image[..., None]
-    if image.ndim != 3 or image.shape[2] != channels or image.size == 0:
-        raise ValueError(
-            f"The model takes one image of the shape (height, width, {channels}). Received: "
-            f"image.shape={image.shape}"
+    field = receptive_field_of(model)
+    size = map_size(model, views[0])
+    if len(views) > 1:
+        _check_size(model, size, image.shape[:2])
+    result = None
+    for box in track(list(boxes(size, tile_size)), "Predicting in tiles"):
+        pieces = (
+            _turn_back(predict_piece(predict, field, view, _turn_box(box, size, *turn)), turn)
+            for view, turn in zip(views, symmetries, strict=True)
         )
-    return image
+        piece = finish(_mean(pieces))
+        if result is None:
+            result = np.empty((*size, *piece.shape[2:]), piece.dtype)
+        result[box] = piece
+    return result
 
 
-def _mirror_borders(model, image):
-    """Give an unpadded network the margin that it takes off, mirrored; others nothing."""
-    check = next((layer for layer in model.layers if isinstance(layer, SizeCheck)), None)
-    if check is None:
-        return image
-    output_size = model.compute_output_shape((1, check.minimum, check.minimum, image.shape[2]))[1]
-    margin = (check.minimum - output_size) // 2
-    padding = []
-    for size in image.shape[:2]:
-        missing = max(0, size + 2 * margin - check.minimum)
-        padded = check.minimum + -(-missing // check.step) * check.step  # rounded up to fit
-        padding.append((margin, padded - size - margin))
-    return np.pad(image, [*padding, (0, 0)], mode="reflect")
+def _mean(maps):
+    total, count = 0, 0
+    for count, scores in enumerate(maps, 1):  # noqa: B007
+        total = total + scores
+    return total / count if count > 1 else total
+
+
+def _trim(scores, view):
+    """Return the part of an unpadded network's map that is the image's."""
+    height, width = view.image.shape[:2]
+    return scores[:height, :width]
+
+
+def _turn(image, turns, mirrored):
+    """Turn an image by quarters, then mirror it; no numbers are copied."""
+    view = np.rot90(image, turns)
+    return view[:, ::-1] if mirrored else view
+
+
+def _turn_back(scores, symmetry):
+    turns, mirrored = symmetry
+    return np.rot90(scores[:, ::-1] if mirrored else scores, -turns)
+
+
+def _turn_box(box, size, turns, mirrored):
+    """Return where the box of a map of this size is in the turned map."""
+    (rows, columns), (height, width) = box, size
+    for _ in range(turns):  # pixel (row, column) goes to (width - 1 - column, row)
+        rows, columns = slice(width - columns.stop, width - columns.start), rows
+        height, width = width, height
+    if mirrored:
+        columns = slice(width - columns.stop, width - columns.start)
+    return rows, columns
+
+
+def _check_finite(scores):
+    wrong = np.count_nonzero(~np.isfinite(scores).all(axis=-1))
+    if wrong:
+        raise ValueError(
+            f"The model should give finite scores. Received: NaN or infinite ones at {wrong} of "
+            f"{scores[..., 0].size} pixels. Its weights hold such numbers: train again with a "
+            "lower learning rate, or take an earlier file."
+        )
+    return scores
+
+
+def _check_size(model, received, expected):
+    if tuple(received) != tuple(expected):
+        raise ValueError(
+            "`scales` and `test_time_augmentation` average maps of the image's size. Received: "
+            f"the model {model.name!r}, which makes a map of {received[0]}x{received[1]} of "
+            f"{expected[0]}x{expected[1]} pixels. Predict without them."
+        )

@@ -1,37 +1,142 @@
-"""An image in tiles: predicted piece by piece."""
+"""An image piece by piece: exactly what the whole image gives, by the receptive field."""
 
+import numbers
+import weakref
+from collections.abc import Iterator
+
+import keras
 import numpy as np
 
-# Tiles begin at multiples of the coarsest stride of our networks, so that pooling cells agree.
-TILE_STEP = 32
+from keras_fcn.inference.images import leaves
+from keras_fcn.layers import SizeCheck
+
+_fields = weakref.WeakKeyDictionary()
 
 
-def check_tile_size(tile_size):
-    if tile_size < 4 * TILE_STEP or tile_size % TILE_STEP:
+class View:
+    """An image as a network is to see it: an unpadded one with mirrored borders.
+
+    Args:
+        model: Keras model.
+        image: array `(height, width, channels)`.
+
+    Attributes:
+        size: height and width that the network sees.
+        mirrored: whether these are more than the image's.
+    """
+
+    def __init__(self, model: keras.Model, image: np.ndarray):
+        self.image = image
+        paddings = [_mirror(model, size) for size in image.shape[:2]]
+        self.mirrored = paddings[0] is not None
+        # the row (column) of the image for each one that the network sees
+        self.places = [
+            np.pad(np.arange(size), padding or 0, mode="reflect")
+            for size, padding in zip(image.shape[:2], paddings, strict=True)
+        ]
+        self.size = tuple(len(places) for places in self.places)
+
+    def crop(self, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
+        """Return a part, by default all, as float32 `(height, width, channels)`."""
+        part = self.image[rows, columns]
+        if self.mirrored:
+            part = self.image[np.ix_(self.places[0][rows], self.places[1][columns])]
+        return np.ascontiguousarray(part, "float32")
+
+
+def check_tile_size(tile_size) -> tuple[int, int]:
+    """Return the height and width of the pieces.
+
+    Raises:
+        ValueError: unless `tile_size` is a positive integer or a pair of them.
+    """
+    pair = tile_size if isinstance(tile_size, tuple | list) else (tile_size, tile_size)
+    if len(pair) != 2 or not all(_is_positive_integer(side) for side in pair):
         raise ValueError(
-            f"`tile_size` should be a multiple of {TILE_STEP} from {4 * TILE_STEP} up. "
-            f"Received: tile_size={tile_size}. 512 is a good start; larger is faster."
+            "`tile_size` should be an integer of at least 1, or a pair of them, the height and "
+            f"width of the pieces. Received: tile_size={tile_size!r}. 512 is a good start; larger "
+            "is faster."
         )
+    return int(pair[0]), int(pair[1])
 
 
-def predict_tiled(predict, image, tile_size, num_classes):
-    """Predict an image (H, W, C) in tiles by `predict`, a function of one tile."""
-    scores = np.empty((*image.shape[:2], num_classes), "float32")
-    for top, bottom, rows in _tiles(image.shape[0], tile_size):
-        for left, right, columns in _tiles(image.shape[1], tile_size):
-            tile = predict(image[top:bottom, left:right])
-            scores[rows, columns] = tile[
-                rows.start - top : rows.stop - top, columns.start - left : columns.stop - left
-            ]
-    return scores
+def boxes(size: tuple, tile_size: tuple) -> Iterator[tuple[slice, slice]]:
+    """Yield the slices of the rows and columns of each piece of a map."""
+    for top in range(0, size[0], tile_size[0]):
+        for left in range(0, size[1], tile_size[1]):
+            yield (
+                slice(top, min(top + tile_size[0], size[0])),
+                slice(left, min(left + tile_size[1], size[1])),
+            )
 
 
-def _tiles(size, tile_size):
-    """Yield where each tile of a side begins and ends, and the slice to keep of it."""
-    margin = tile_size // 4 // TILE_STEP * TILE_STEP
-    start = stop = 0
-    while stop < size:
-        stop = min(start + tile_size, size)
-        keep = slice(start + margin if start else 0, stop - margin if stop < size else size)
-        yield start, stop, keep
-        start += tile_size - 2 * margin
+def predict_piece(predict, field, view: View, box: tuple) -> np.ndarray:
+    """Predict a piece of a map, from as much of the image as reaches it.
+
+    Args:
+        predict: function from float32 `(height, width, channels)` to the model's map.
+        field: the model's `ReceptiveField`.
+        view: the image.
+        box: slices of the rows and columns of the piece.
+
+    Returns:
+        float32 array of the size of the box.
+    """
+    tile, keep = [], []
+    for axis, piece in enumerate(box):
+        begin, end = field.tile(piece.start, piece.stop, view.size[axis], axis)
+        first = int(piece.start - begin / field.stride[axis])
+        tile.append(slice(begin, end))
+        keep.append(slice(first, first + piece.stop - piece.start))
+    return predict(view.crop(*tile))[tuple(keep)]
+
+
+def receptive_field_of(model: keras.Model):
+    """Return the `ReceptiveField` of a model, computed once.
+
+    Raises:
+        ValueError: when pixels far apart meet in the model.
+    """
+    from keras_fcn.receptive_fields import receptive_field
+
+    if model not in _fields:
+        try:
+            _fields[model] = receptive_field(model)
+        except ValueError as error:
+            raise ValueError(
+                f"Tiles need a model of which each output pixel sees a part of the image. {error} "
+                "Or predict the whole image at once, without `tile_size`."
+            ) from error
+    return _fields[model]
+
+
+def map_size(model: keras.Model, view: View) -> tuple[int, int]:
+    """Return the height and width of the map that the model makes of an image."""
+    if view.mirrored:
+        return view.image.shape[:2]
+    return tuple(model.compute_output_shape((1, *view.size, view.image.shape[2]))[1:3])
+
+
+def _mirror(model, size):
+    """Return the rows before and after the image that an unpadded network takes off, or None.
+
+    The rows after are as many more as it takes to fit.
+    """
+    check = next((layer for layer in leaves(model) if isinstance(layer, SizeCheck)), None)
+    if check is None:
+        return None
+    channels = model.inputs[0].shape[-1]
+    margins = [
+        image - model.compute_output_shape((1, image, image, channels))[1]
+        for image in (check.minimum, check.minimum + check.step)
+    ]
+    if margins[0] != margins[1]:
+        return None  # not a map of the image's size less a margin
+    before = margins[0] // 2
+    missing = max(0, size + margins[0] - check.minimum)
+    padded = check.minimum + -(-missing // check.step) * check.step  # rounded up to fit
+    return before, padded - size - before
+
+
+def _is_positive_integer(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 1

@@ -1,0 +1,135 @@
+"""Images and models as `predict_image` takes them: checked, and never mended in silence."""
+
+import warnings
+
+import keras
+import numpy as np
+
+from keras_fcn.layers import SizeCheck, VGGPreprocessing
+
+# Rows of an image are looked through in blocks of about so many numbers, for files larger
+# than memory.
+BLOCK = 2**24
+# How far an interpolation may overshoot the range [0, 255].
+OVERSHOOT = 128
+
+
+def check_model(model: keras.Model) -> None:
+    """Raise unless a model makes one map of one image.
+
+    Raises:
+        ValueError: for several inputs or outputs, or others than images and maps.
+    """
+    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
+    if not inputs or not outputs:
+        raise ValueError(
+            "`model` should be a built Keras model on images. Received: "
+            f"{type(model).__name__} {getattr(model, 'name', model)!r}. Build it from "
+            "`keras.Input((None, None, channels))`."
+        )
+    shapes = [tuple(tensor.shape) for tensor in (*inputs, *outputs)]
+    if len(shapes) != 2 or any(len(shape) != 4 for shape in shapes):
+        count = len(inputs)
+        raise ValueError(
+            "A model to predict with should make one map (batch, rows, columns, classes) of one "
+            f"image (batch, height, width, channels). Received: {model.name!r}, from "
+            f"{shapes[:count]} to {shapes[count:]}. Take one output by "
+            "`keras.Model(model.input, model.outputs[0])`; a classifier becomes such a model by "
+            "`keras_fcn.fully_convolutional(model)`."
+        )
+
+
+def check_image(image: np.ndarray, model: keras.Model) -> np.ndarray:
+    """Return an image as an array `(height, width, channels)`, with its numbers as they are.
+
+    Raises:
+        ValueError: when the image has other channels than the model takes, numbers that
+            are none, or a range that the model's preprocessing is not made for.
+    """
+    image = image if isinstance(image, np.ndarray) else np.asarray(image)
+    channels = model.inputs[0].shape[-1]
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.ndim != 3 or image.shape[2] != channels or image.size == 0:
+        raise ValueError(
+            f"The model takes one image of the shape (height, width, {channels}). Received: "
+            f"image.shape={image.shape}{_remedy(image.shape, channels)}"
+        )
+    if image.dtype.kind not in "buif":
+        raise ValueError(
+            "An image should hold integers or floats. Received: an array of the dtype "
+            f"{image.dtype}."
+        )
+    if image.dtype != "uint8":
+        _check_range(image, takes_bytes(model))
+    return image
+
+
+def takes_bytes(model: keras.Model) -> bool:
+    """Return whether a model begins with a preprocessing of pixels in [0, 255]."""
+    first = next(
+        (x for x in leaves(model) if not isinstance(x, keras.layers.InputLayer | SizeCheck)), None
+    )
+    if isinstance(first, keras.layers.Rescaling):
+        return bool(np.max(np.abs(first.scale)) < 0.02)  # 1/127.5 or 1/255
+    return isinstance(first, VGGPreprocessing)
+
+
+def leaves(model: keras.Model):
+    """Yield the layers of a model and of the models nested in it, in order."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from leaves(layer)
+        else:
+            yield layer
+
+
+def _remedy(shape, channels):
+    if len(shape) == 3 and shape[0] == channels != shape[2]:
+        return ". Its channels seem to come first: pass `np.moveaxis(image, 0, -1)`."
+    if len(shape) == 4 and shape[0] == 1:
+        return ". Pass the image alone, `image[0]`."
+    if len(shape) == 3 and (shape[2], channels) == (4, 3):
+        return ". If the fourth channel is opacity, pass `image[..., :3]`."
+    return "."
+
+
+def _check_range(image, in_bytes):
+    """Raise or warn where the numbers can't be meant."""
+    low, high = np.inf, -np.inf
+    step = max(1, BLOCK // (image.shape[1] * image.shape[2]))
+    for top in range(0, len(image), step):
+        block = image[top : top + step]
+        if block.dtype.kind == "f" and not np.isfinite(block).all():
+            _raise_not_finite(block, top)
+        low, high = min(low, block.min()), max(high, block.max())
+    if not in_bytes:
+        return
+    if image.dtype == bool:
+        raise ValueError(
+            "The model takes pixels in [0, 255]. Received: an image of True and False. Pass "
+            "`np.uint8(255) * image`."
+        )
+    slack = OVERSHOOT if image.dtype.kind == "f" else 0
+    if low < -slack or high > 255 + slack:
+        raise ValueError(
+            f"The model takes pixels in [0, 255]. Received: {image.dtype} values from {low} to "
+            f"{high}. Scale them, by `image / 257` if 65535 is white, by `image * (255 / 4095)` "
+            "for 12 bits."
+        )
+    if image.dtype.kind == "f" and 0 < high <= 1:
+        warnings.warn(
+            f"The model takes pixels in [0, 255], and the image holds floats from {low:.3g} to "
+            f"{high:.3g}, which are all but black to it. Pass `255 * image`, or a model with "
+            "`include_preprocessing=False`.",
+            stacklevel=4,
+        )
+
+
+def _raise_not_finite(block, top):
+    wrong = np.argwhere(~np.isfinite(block).all(axis=-1))
+    row, column = wrong[0]
+    raise ValueError(
+        f"An image should hold finite numbers. Received: NaN or infinite ones, the first at row "
+        f"{row + top}, column {column}. Fill them, for example by `np.nan_to_num(image)`."
+    )

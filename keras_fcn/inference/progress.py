@@ -1,0 +1,51 @@
+"""Progress of what takes long: a bar on a terminal, lines in a log."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+PATIENCE = 5  # seconds before anything shows
+INTERVAL = 30  # seconds from line to line in a log
+
+
+def track(items: Sequence, description: str) -> Iterator:
+    """Yield the items, and show on standard error how far it is, if it takes long.
+
+    Args:
+        items: what is worked through.
+        description: what is done, as "Predicting".
+    """
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    start = time.monotonic()
+    shown = start + PATIENCE - INTERVAL
+    bar = None
+    try:
+        for done, item in enumerate(items):
+            now = time.monotonic()
+            if bar is not None:
+                bar.update(bar.task_ids[0], completed=done)
+            elif console.is_terminal and now - start > PATIENCE:
+                bar = _start_bar(console, description, done, len(items))
+            elif not console.is_terminal and now - shown > INTERVAL:
+                shown = now
+                _print_line(description, done, len(items), now - start)
+            yield item
+    finally:
+        if bar is not None:
+            bar.stop()
+
+
+def _start_bar(console, description, done, total):
+    from rich.progress import Progress
+
+    bar = Progress(*Progress.get_default_columns(), console=console, transient=True)
+    bar.add_task(description, completed=done, total=total)
+    bar.start()
+    return bar
+
+
+def _print_line(description, done, total, seconds):
+    left = f", {seconds * (total - done) / done:.0f} s left" if done else ""
+    print(f"{description}: {done} of {total}, {seconds:.0f} s{left}", file=sys.stderr, flush=True)

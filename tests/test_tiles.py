@@ -1,0 +1,96 @@
+"""Tiles give exactly what the whole image gives."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import randomize
+
+from keras_fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s, UNet, fully_convolutional, predict_image
+
+TINY = {"num_classes": 3, "fc_filters": 4}
+NETWORKS = {
+    "two levels": lambda: UNet(filters=(3, 4), num_classes=3),
+    "four levels": lambda: UNet(filters=(2, 3, 4, 5), num_classes=2, batch_norm=True),
+    "bilinear": lambda: UNet(filters=(3, 4, 5), num_classes=2, upsampling="bilinear"),
+    "sigmoid": lambda: UNet(filters=(3, 4), num_classes=1, classifier_activation="sigmoid"),
+    "unpadded": lambda: UNet(filters=(3, 4, 5), num_classes=2, padding="valid"),
+    "vgg16": lambda: UNet(encoder="vgg16", filters=(2, 2, 2, 2, 2), num_classes=2),
+    "fcn32s": lambda: FCN32s(**TINY),
+    "fcn16s": lambda: FCN16s(**TINY),
+    "fcn8s": lambda: FCN8s(**TINY),
+    "at once": lambda: FCN8sAtOnce(**TINY),
+    "published fcn8s": lambda: FCN8s(padding="valid", **TINY),
+}
+
+
+def check_tiles(model, rng, draws, sides, tile_sizes):
+    """Compare random tiles of random images with the whole image."""
+    for _ in range(draws):
+        image = rng.integers(0, 256, (*rng.integers(*sides, 2), model.input_shape[-1]), "uint8")
+        tile_size = tuple(rng.integers(*tile_sizes, 2))
+        whole = predict_image(model, image)
+        tiles = predict_image(model, image, tile_size=tile_size)
+        message = f"image {image.shape}, tile_size={tile_size}"
+        assert tiles.shape == whole.shape, message
+        assert abs(tiles - whole).max() <= 2e-6 * abs(whole).max(), message
+        clear = np.ptp(np.sort(whole, -1)[..., -2:], axis=-1) > 1e-5
+        same = tiles.argmax(-1) == whole.argmax(-1)
+        assert same[clear].all(), message
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_tiles_give_what_the_whole_image_gives(name, narrow_vgg16, rng):
+    model = NETWORKS[name]()
+    randomize(model, rng, scale=0.3)
+    check_tiles(model, rng, draws=6, sides=(1, 260), tile_sizes=(24, 130))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_tiles_of_many_sizes(name, narrow_vgg16, rng):
+    model = NETWORKS[name]()
+    randomize(model, rng, scale=0.3)
+    check_tiles(model, rng, draws=12, sides=(1, 400), tile_sizes=(16, 200))
+    check_tiles(model, rng, draws=4, sides=(1, 40), tile_sizes=(1, 20))
+
+
+def test_a_map_of_windows_is_tiled_in_its_own_grid(rng):
+    layers = [
+        keras.Input((12, 16, 3)),
+        keras.layers.Conv2D(4, 3, activation="relu"),
+        keras.layers.MaxPooling2D(2),
+        keras.layers.Conv2D(4, 3, strides=2),
+        keras.layers.Flatten(),
+        keras.layers.Dense(5, activation="softmax"),
+    ]
+    model = fully_convolutional(keras.Sequential(layers))
+    randomize(model, rng)
+    check_tiles(model, rng, draws=8, sides=(16, 90), tile_sizes=(1, 12))
+
+
+def test_averages_in_tiles(rng):
+    model = NETWORKS["unpadded"]()
+    randomize(model, rng)
+    image = rng.integers(0, 256, (61, 90, 3), "uint8")
+    for options in ({"test_time_augmentation": "dihedral"}, {"scales": (0.5, 1, 1.3)}):
+        whole = predict_image(model, image, **options)
+        tiles = predict_image(model, image, tile_size=(np.int64(17), 40), **options)
+        np.testing.assert_allclose(tiles, whole, atol=2e-6)
+
+
+def test_an_image_on_disk(tmp_path, rng):
+    """A memory map is read in parts, and of the labels no probabilities are kept."""
+    model = NETWORKS["two levels"]()
+    randomize(model, rng)
+    image = np.memmap(tmp_path / "image", "uint8", "w+", shape=(70, 90, 3))
+    image[:] = rng.integers(0, 256, image.shape)
+    labels = predict_image(model, image, tile_size=32, output="labels")
+    np.testing.assert_array_equal(labels, predict_image(model, np.array(image)).argmax(-1))
+
+
+def test_no_tiles_where_pixels_far_apart_meet():
+    images = keras.Input((None, None, 3))
+    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name="pool")(images)
+    model = keras.Model(images, keras.layers.Multiply()([images, pooled]))
+    with pytest.raises(ValueError, match=r"Tiles need a model .*pool.* without `tile_size`"):
+        predict_image(model, np.ones((8, 8, 3), "uint8"), tile_size=4)
