@@ -68,7 +68,7 @@ def test_full_disk_and_ended_reader(environment):
     assert result.stderr.count("\n") == 1
     read, write = os.pipe()
     os.close(read)
-    result = subprocess.run([*COMMAND, "models"], stdout=write, **run)
+    result = subprocess.run([*COMMAND, "models", "unet_camvid"], stdout=write, **run)
     assert (result.returncode, result.stderr) == (141, "")
 
 

@@ -25,6 +25,9 @@ ENGINES = ("keras", *PACKAGES)
 TOLERANCE = 1e-3
 MEAN_TOLERANCE = 0.02
 PROBE = (33, 64)  # height and width of the image for the comparison
+# OpenVINO keeps so many kernels, each for one layer and size, so that images of many sizes do
+# not fill the memory.
+KERNELS = 256
 SAMPLES = 64  # numbers of each weight that tell whether it has changed
 
 _compiled = weakref.WeakKeyDictionary()  # model: {(engine, precision): (weights, function)}
@@ -105,13 +108,14 @@ def _compile_openvino(model, precision):
             "`precision` should be one that the processor computes in. Received: "
             'precision="bfloat16", and this processor has float32 only. Leave it out.'
         )
-    hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
+    settings = {
+        "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
+        "CPU_RUNTIME_CACHE_CAPACITY": KERNELS,
+    }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.xml"
-        model.export(path, format="openvino", verbose=False)
-        network = core.compile_model(
-            core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": hint}
-        )
+        model.export(str(path), format="openvino", verbose=False)
+        network = core.compile_model(core.read_model(path), "CPU", settings)
     request = network.create_infer_request()
     return lambda images: request.infer([images])[0].astype("float32")  # a copy: it is reused
 
@@ -122,7 +126,7 @@ def _compile_onnx(model, precision):
     model(np.zeros((1, *PROBE, model.inputs[0].shape[-1]), "float32"))  # Keras's export needs it
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        model.export(path, format="onnx", verbose=False)
+        model.export(str(path), format="onnx", verbose=False)
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda images: session.run(None, {name: images})[0]
@@ -166,10 +170,8 @@ def _sample(model):
 
 
 def _some_numbers(weight):
-    value = weight.value
-    try:
-        numbers = np.asarray(memoryview(value))  # no copy, in TensorFlow
-    except TypeError:
-        numbers = keras.ops.convert_to_numpy(value)
-    numbers = numbers.ravel()
+    if keras.backend.backend() == "tensorflow":
+        numbers = np.asarray(keras.ops.convert_to_tensor(weight)).ravel()  # not a copy
+    else:
+        numbers = keras.ops.convert_to_numpy(weight).ravel()
     return numbers[:: max(1, numbers.size // SAMPLES)].tobytes()

@@ -1,0 +1,111 @@
+import sys
+
+import numpy as np
+import pytest
+from conftest import randomize
+
+from keras_fcn import FCN8s, UNet, predict_image
+from keras_fcn.inference import engines
+
+SCORES = {"filters": (4, 6, 8), "num_classes": 3, "classifier_activation": None}
+
+
+@pytest.fixture
+def image(rng):
+    return rng.integers(0, 256, (45, 71, 3), "uint8")
+
+
+@pytest.fixture(params=["openvino", "onnx"])
+def engine(request):
+    pytest.importorskip({"openvino": "openvino", "onnx": "onnxruntime"}[request.param])
+    return request.param
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: UNet(**SCORES),
+        lambda: UNet(padding="valid", **SCORES),
+        lambda: FCN8s(num_classes=3, fc_filters=4, classifier_activation=None),
+    ],
+    ids=["same", "valid", "fcn8s"],
+)
+def test_engines_give_what_keras_gives(build, engine, image, narrow_vgg16, rng):
+    model = build()
+    randomize(model, rng)
+    expected = predict_image(model, image)
+    result = predict_image(model, image, engine=engine)
+    assert result.dtype == "float32"
+    np.testing.assert_allclose(result, expected, atol=1e-4 * abs(expected).max())
+    tiles = predict_image(model, image, engine=engine, tile_size=32)
+    np.testing.assert_allclose(tiles, expected, atol=1e-4 * abs(expected).max())
+
+
+@pytest.mark.slow
+def test_an_engine_is_compiled_once_and_anew_for_other_weights(engine, image, monkeypatch, rng):
+    compilations = []
+    compile_model = engines._compile
+
+    def count(*arguments):
+        compilations.append(arguments[1])
+        return compile_model(*arguments)
+
+    monkeypatch.setattr(engines, "_compile", count)
+    model = UNet(**SCORES)
+    for _ in range(2):
+        randomize(model, rng)
+        for height in (40, 50):
+            predict_image(model, image[:height], engine=engine)
+        expected = predict_image(model, image)
+        result = predict_image(model, image, engine=engine)
+        np.testing.assert_allclose(result, expected, atol=1e-4 * abs(expected).max())
+    assert compilations.count(engine) == 2
+    assert compilations.count("keras") == 1
+
+
+@pytest.mark.parametrize("wrong", [lambda x: 1.01 * x, lambda x: x + np.nan, lambda x: x[:, 1:]])
+def test_an_engine_that_is_wrong_is_refused(wrong, image, monkeypatch, rng):
+    model = UNet(**SCORES)
+    randomize(model, rng)
+    keras_scores = engines.compiled(model)
+    monkeypatch.setattr(
+        engines, "_compile_onnx", lambda model, precision: lambda x: wrong(keras_scores(x))
+    )
+    with pytest.raises(ValueError, match=r"should give Keras's scores. Received: scores of 'unet'"):
+        predict_image(model, image, engine="onnx")
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnx"])
+def test_a_missing_package_is_named(name, image, monkeypatch):
+    package = {"openvino": "openvino", "onnx": "onnxruntime"}[name]
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ImportError, match=f"pip install {package}"):
+        predict_image(UNet(**SCORES), image, engine=name)
+
+
+def test_bfloat16_needs_the_engine_and_the_processor(image, monkeypatch):
+    model = UNet(**SCORES)
+    with pytest.raises(ValueError, match=r'is for `engine="openvino"`. Received'):
+        predict_image(model, image, precision="bfloat16")
+    openvino = pytest.importorskip("openvino")
+
+    class Core:
+        def get_property(self, device, name):
+            return ["FP32", "INT8"]
+
+    monkeypatch.setattr(openvino, "Core", Core)
+    with pytest.raises(ValueError, match=r"float32 only. Leave it out"):
+        predict_image(model, image, engine="openvino", precision="bfloat16")
+
+
+@pytest.mark.slow
+def test_bfloat16_is_near(image, rng):
+    openvino = pytest.importorskip("openvino")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        pytest.skip("this processor has no bfloat16")
+    model = UNet(**SCORES)
+    randomize(model, rng)
+    expected = predict_image(model, image)
+    result = predict_image(model, image, engine="openvino", precision="bfloat16")
+    assert 0 < abs(result - expected).mean() < 0.02 * abs(expected).max()
