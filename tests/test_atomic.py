@@ -1,0 +1,79 @@
+import json
+import multiprocessing
+
+import pytest
+
+from keras_fcn.atomic import replacing, write_json
+from keras_fcn.lock import locked
+
+
+def names(folder):
+    return [path.name for path in folder.iterdir()]
+
+
+def test_a_file_is_replaced_when_it_is_whole(tmp_path):
+    path = tmp_path / "a.json"
+    write_json(path, {"n": 1})
+    with replacing(path) as beside:
+        beside.write_text("half")
+        assert json.loads(path.read_text()) == {"n": 1}
+    assert path.read_text() == "half"
+    assert names(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_after_an_error_all_is_as_it_was(tmp_path, error):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error), replacing(path) as beside:
+        beside.write_text("new")
+        raise error
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_what_a_link_names_is_left_as_it_is(tmp_path):
+    target = tmp_path / "target.txt"
+    target.write_text("the user's")
+    link = tmp_path / "link.txt"
+    link.symlink_to(target)
+    with replacing(link) as beside:
+        beside.write_text("new")
+    assert target.read_text() == "the user's"
+    assert link.read_text() == "new"
+
+
+def test_a_folder_appears_whole(tmp_path):
+    with replacing(tmp_path / "folder") as beside:
+        beside.mkdir()
+        (beside / "file").touch()
+        assert not (tmp_path / "folder").exists()
+    assert (tmp_path / "folder" / "file").exists()
+
+
+def hold(folder, started, stop):
+    with locked(folder):
+        started.set()
+        stop.wait()
+
+
+def test_a_folder_is_locked_by_one_process(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    started, stop = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(tmp_path, started, stop))
+    process.start()
+    assert started.wait(60)
+    with pytest.raises(FileExistsError, match=f"process {process.pid} on"), locked(tmp_path):
+        pass
+    process.kill()  # it leaves its lock behind
+    process.join()
+    with locked(tmp_path):
+        assert (tmp_path / ".lock").exists()
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])
+def test_a_lock_cut_short_is_taken_over(tmp_path, text):
+    (tmp_path / ".lock").write_text(text)
+    with locked(tmp_path):
+        pass

@@ -1,0 +1,24 @@
+import pytest
+
+from keras_fcn.remedies import choose, on_the_command_line, spell
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "python", "shell"),
+    [
+        ("ignore", 255, "`ignore=255`", "`--ignore 255`"),
+        ("num_classes", 3, "`num_classes=3`", "`--classes 3`"),
+        ("values", {0: 0, 255: 1}, "`values={0: 0, 255: 1}`", "`--values 0=0 255=1`"),
+        ("colors", {(1, 2, 3): 0}, "`colors={(1, 2, 3): 0}`", "`--colors 1,2,3=0`"),
+        ("split", "all[:80%]", "`split='all[:80%]'`", "`--split 'all[:80%]'`"),
+        ("tile_size", None, "`tile_size`", "`--tile-size`"),
+        ("filters", (4, 8), "`filters=(4, 8)`", "`--filters 4 8`"),
+        ("gray", True, "`gray=True`", "`--gray`"),
+    ],
+)
+def test_arguments_are_named_as_the_caller_types_them(name, value, python, shell):
+    assert spell(name, value) == python
+    with on_the_command_line():
+        assert spell(name, value) == shell
+        assert choose("python", "shell") == "shell"
+    assert choose("python", "shell") == "python"
