@@ -469,19 +469,6 @@ def test_a_fifth_of_every_size_of_nuclei_validates():
     assert chosen[(sizes == (256, 256)).all(axis=1)].sum() == 10
 
 
-def test_touching_agrees_with_dilated_objects(rng):
-    from skimage.measure import label
-    from skimage.morphology import dilation, disk
-
-    from keras_fcn.datasets.nuclei import touching
-
-    instance_map = label(rng.random((40, 50)) < 0.3, connectivity=1)
-    near = [
-        dilation(instance_map == number, disk(2)) for number in range(1, instance_map.max() + 1)
-    ]
-    np.testing.assert_array_equal(touching(instance_map), np.sum(near, 0) >= 2)
-
-
 @pytest.mark.parametrize("name", ["camvid", "isbi2012", "nuclei", "voc_segmentation/2012"])
 def test_builders_say_what_their_folder_should_hold(tmp_path, data_dir, name):
     (tmp_path / "readme.txt").write_text("")

@@ -1,6 +1,6 @@
 """`keras-fcn check-data`: find what is wrong with images and masks."""
 
-from keras_fcn.commands.shared import add_folders, add_mask_options, mapping
+from keras_fcn.commands.shared import add_file_options, add_folders, add_mask_options, mapping
 
 
 def add(commands):
@@ -8,11 +8,14 @@ def add(commands):
         "check-data",
         help="find what is wrong with images and masks",
         description="Reads every image and mask, writes nothing, and prints what each class covers "
-        "and what is wrong, with the fix. The exit status is 1 if there are errors.",
+        "and what is wrong, with the fix. The exit status is 1 if there are errors. A file "
+        "classes.csv in the folder of the masks, or above it, names the classes: label,name or "
+        "label,name,red,green,blue.",
     )
     add_folders(check)
     check.add_argument("--classes", type=int, metavar="N", help="number of classes")
     add_mask_options(check)
+    add_file_options(check)
     check.set_defaults(run=run)
 
 
@@ -26,5 +29,9 @@ def run(options):
         ignore=options.ignore,
         colors=mapping(options.colors),
         values=mapping(options.values),
+        white=options.white,
+        mask_suffix=options.mask_suffix,
+        instances=options.instances,
+        max_pixels=options.max_pixels,
     )
     return print_report(report)

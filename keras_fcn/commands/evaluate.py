@@ -77,7 +77,12 @@ def _list_pairs(options):
     with warnings.catch_warnings():
         # of 255 in the masks, without --ignore; it is then the ignore label
         warnings.filterwarnings("ignore", "The masks hold the label 255")
-        check_sample(listing, options.ignore, mapping(options.colors), mapping(options.values))
+        check_sample(
+            listing,
+            options.ignore,
+            colors=mapping(options.colors),
+            values=mapping(options.values),
+        )
     return listing.pairs
 
 

@@ -55,6 +55,40 @@ def add_mask_options(parser):
     )
 
 
+def add_file_options(parser):
+    """Add what says how image files and masks are read."""
+    add_image_options(parser)
+    parser.add_argument(
+        "--mask-suffix",
+        metavar="TEXT",
+        help="what masks have in their names besides those of the images (default: nothing, else "
+        "_mask, _label and the like)",
+    )
+    parser.add_argument(
+        "--instances",
+        choices=("two", "border"),
+        help="the masks number objects, or are several an image, one for each object: two for the "
+        "classes background and object, border for a third class where objects touch",
+    )
+
+
+def add_image_options(parser):
+    """Add what says how image files are read."""
+    parser.add_argument(
+        "--white",
+        type=float,
+        metavar="VALUE",
+        help="the value of pixels of more than 8 bits that becomes 255, as 4095 for a 12-bit "
+        "camera (default: what the file says, else 65535)",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="the most pixels that an image may have (default: about 179 million)",
+    )
+
+
 def add_data_options(parser):
     """Add what says which data to learn from, and in which batches."""
     data = parser.add_argument_group("data")

@@ -6,8 +6,18 @@ when they are imported: `import keras_fcn.datasets.camvid`, then `tfds.load("cam
 """
 
 from keras_fcn.datasets.augmentation import Augmentation
-from keras_fcn.datasets.catalogue import SOURCES
+from keras_fcn.datasets.catalogue import SOURCES, resolve_source
 from keras_fcn.datasets.check import check_data, print_report
 from keras_fcn.datasets.loading import add_border_weights, load
+from keras_fcn.datasets.names import read_classes
 
-__all__ = ["SOURCES", "Augmentation", "add_border_weights", "check_data", "load", "print_report"]
+__all__ = [
+    "SOURCES",
+    "Augmentation",
+    "add_border_weights",
+    "check_data",
+    "load",
+    "print_report",
+    "read_classes",
+    "resolve_source",
+]

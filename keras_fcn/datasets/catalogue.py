@@ -2,9 +2,12 @@
 
 import dataclasses
 import importlib
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 from keras_fcn.arguments import suggest
+from keras_fcn.remedies import spell
 
 CAMVID_CLASSES = (
     "sky",
@@ -102,6 +105,7 @@ class Source:
     image: str = "image"
     label: str = "label"
     to_labels: Callable = _same  # int32 (H, W), of the first channel, to the same
+    instances: str | None = None  # the feature that numbers objects
 
 
 SOURCES = {
@@ -111,6 +115,7 @@ SOURCES = {
         {"border": ("background", "nucleus", "border"), "two": ("background", "nucleus")},
         255,
         "nuclei",
+        instances="instances",
     ),
     "shapes": Source(
         {"cells": ("border", "cell"), "street": ("sky", "building", "tree", "road", "car")},
@@ -138,7 +143,7 @@ SOURCES = {
 }
 
 
-def open_source(name, split, data_dir=None, manual_dir=None):
+def open_source(name, split, data_dir=None, manual_dir=None, instances=None):
     """Return a split as a dataset of encoded images, the function that decodes one, and its size.
 
     Args:
@@ -147,6 +152,8 @@ def open_source(name, split, data_dir=None, manual_dir=None):
         data_dir: where TFDS keeps its files; by default its own folder.
         manual_dir: the folder with the files that the user has downloaded. It is read
             once; what TFDS has prepared in `data_dir` is used from then on.
+        instances: as in `keras_fcn.datasets.masks.read_labels`, of the data set's
+            instance maps; by default the labels are its classes.
 
     Returns:
         `tf.data.Dataset`, a function of its elements that gives (image, label map),
@@ -156,11 +163,17 @@ def open_source(name, split, data_dir=None, manual_dir=None):
         ImportError: when `tensorflow-datasets` is not installed.
         FileNotFoundError: when files are missing that the user fetches; it says where
             from and where to.
+        ValueError: when `instances` is given and the data set has none.
     """
-    import tensorflow as tf
-
     tfds = import_tfds()
     source = SOURCES[name.partition("/")[0]]
+    label = source.label if instances is None else source.instances
+    if label is None:
+        having = [name for name, source in SOURCES.items() if source.instances]
+        raise ValueError(
+            f"Of the data sets, {', '.join(having)} numbers objects. Received: '{name}' with "
+            f"{spell('instances', instances)}. Leave it out."
+        )
     if source.module:
         importlib.import_module(f"keras_fcn.datasets.{source.module}")
     builder = tfds.builder(name, data_dir=data_dir)
@@ -170,19 +183,30 @@ def open_source(name, split, data_dir=None, manual_dir=None):
         )
     except AssertionError as error:  # of TFDS, when files that the user fetches are missing
         raise FileNotFoundError(str(error)) from error
-    encoded = {key: tfds.decode.SkipDecoding() for key in (source.image, source.label)}
+    encoded = {key: tfds.decode.SkipDecoding() for key in (source.image, label)}
     dataset = builder.as_dataset(split=split, decoders=encoded)
-    features = builder.info.features
+    dataset = dataset.map(lambda example: {name: example[name] for name in (source.image, label)})
+    read = _reader(builder.info.features, source, label, instances)
+    return dataset, read, max(1, int(dataset.cardinality()))
+
+
+def _reader(features, source, label, instances):
+    """Return the function that decodes an example."""
+    import tensorflow as tf
+
+    from keras_fcn.datasets.masks import label_instances
 
     def read(example):
         image = features[source.image].decode_example(example[source.image])
-        labels = features[source.label].decode_example(example[source.label])[..., 0]
-        return image, source.to_labels(tf.cast(labels, "int32"))
+        labels = tf.cast(features[label].decode_example(example[label])[..., 0], "int32")
+        if instances is None:
+            return image, source.to_labels(labels)
+        classes = tf.numpy_function(
+            lambda numbers: label_instances(numbers, instances), (labels,), tf.int32, stateful=False
+        )
+        return image, tf.ensure_shape(classes, (None, None))
 
-    dataset = dataset.map(
-        lambda example: {name: example[name] for name in (source.image, source.label)}
-    )
-    return dataset, read, max(1, int(dataset.cardinality()))
+    return read
 
 
 def import_tfds():
@@ -197,9 +221,43 @@ def import_tfds():
     return tfds
 
 
-def raise_unknown(name):
-    """Raise for a source that is neither a folder nor a name."""
-    raise FileNotFoundError(
-        f"`source` should be a folder or one of {', '.join(SOURCES)}. Received: "
-        f"source={name!r}.{suggest(name, list(SOURCES))}"
-    )
+def resolve_source(source):
+    """Tell whether a source is a data set's name or a folder.
+
+    A name of `SOURCES` is the data set, also where a folder of that name lies in the
+    working directory; a path is written so that it can't be a name, as "./camvid", or
+    given as `pathlib.Path`.
+
+    Args:
+        source: name, folder, or pair of folders (images, masks).
+
+    Returns:
+        str, the name of a data set; or `pathlib.Path` of a folder, or a tuple of two.
+
+    Raises:
+        FileNotFoundError: when it is neither; it suggests the nearest name.
+
+    Warns:
+        UserWarning: when a data set and a folder bear the name.
+
+    Example:
+
+    >>> resolve_source("camvid")
+    'camvid'
+    """
+    if isinstance(source, (tuple, list)):
+        return tuple(Path(folder) for folder in source)
+    if isinstance(source, str) and source.partition("/")[0] in SOURCES:
+        if Path(source).is_dir():
+            warnings.warn(
+                f"'{source}' names a data set and a folder that is here; the data set is taken. "
+                f"For the folder write './{source}'.",
+                stacklevel=2,
+            )
+        return source
+    if not Path(source).exists():
+        raise FileNotFoundError(
+            f"`source` should be a folder or one of {', '.join(SOURCES)}. Received: "
+            f"source={str(source)!r}.{suggest(str(source), list(SOURCES))}"
+        )
+    return Path(source)

@@ -6,123 +6,23 @@ import warnings
 
 import numpy as np
 
-from keras_fcn.datasets.files import (
-    PROBLEMS,
-    WHITE,
-    FileError,
-    list_files,
-    read_image,
-    read_mask,
+from keras_fcn.datasets.files import FileError, first_path, list_files
+from keras_fcn.datasets.findings import FINDINGS, LEVELS, SHOWN, Finding
+from keras_fcn.datasets.images import (
+    dark_message,
+    is_dark,
+    largest_pixel,
+    read_raster,
+    to_image,
 )
+from keras_fcn.datasets.masks import read_labels, read_palette, size_text
 
 SAMPLE = 16  # pairs that `load` checks
-DARK = 31  # of 255
-SHOWN = 3  # files of a finding
+FEW = 32  # values: more than a mask of classes has, less than an image
+OBJECTS = 3  # at least, of a mask that may be an instance map
 
-# kind of finding: (level, what it is, the fix); the problems of single files are errors
-FINDINGS = {
-    **{kind: ("error", rule, fix) for kind, (rule, fix) in PROBLEMS.items()},
-    "image alone": (
-        "error",
-        "Every image should have a mask of the same name.",
-        "Name the masks after the images (`0001.jpg`, `0001.png`), or load a file list.",
-    ),
-    "mask alone": (
-        "error",
-        "Every mask should have an image of the same name.",
-        "Name the masks after the images (`0001.jpg`, `0001.png`), or remove them.",
-    ),
-    "duplicate": (
-        "error",
-        "Names in a folder should differ in more than their suffix.",
-        "Remove all but one of them.",
-    ),
-    "no pairs": (
-        "error",
-        "There should be an image with a mask of the same name.",
-        "Check the folders, and name the masks after the images.",
-    ),
-    "0 and 255": (
-        "error",
-        "Masks should hold class numbers; these hold 0 and 255 only, as black-and-white files do.",
-        "Pass `values={0: 0, 255: 1}`; or, if 255 marks void pixels, `ignore=255`.",
-    ),
-    "off range": (
-        "error",
-        "Labels should be in [0, num_classes), or the ignore label.",
-        "Give the right number of classes; if the label marks void pixels, pass it as `ignore`; "
-        "else map it with `values={...}`.",
-    ),
-    "palettes differ": (
-        "error",
-        "Palette masks should show one class in one colour; here an index has another colour in "
-        "another file, as after colour quantisation.",
-        "Pass `colors={(red, green, blue): class, ...}`; the masks are then read by colour.",
-    ),
-    "all masks empty": (
-        "error",
-        "Some mask should show another class than 0.",
-        "Check that the masks were exported as class numbers.",
-    ),
-    "all masks void": (
-        "error",
-        "Some mask should show another label than the ignore label.",
-        "Check that `ignore` is the label of void pixels, and not a class.",
-    ),
-    "void": (
-        "warning",
-        "The masks hold the label 255, which marks void pixels in many data sets.",
-        "If it does here, pass `ignore=255`.",
-    ),
-    "gaps": (
-        "warning",
-        "Most numbers between the smallest and the largest label do not occur, as where gray "
-        "levels stand for classes.",
-        "If so, map them to class numbers, as `values={0: 0, 128: 1, 255: 2}`.",
-    ),
-    "empty mask": (
-        "warning",
-        "The mask shows nothing but class 0.",
-        "Nothing to mend if nothing is there; else draw the mask.",
-    ),
-    "void mask": (
-        "warning",
-        "The mask shows nothing but the ignore label, so its image trains and counts for nothing.",
-        "Remove the pair, or draw the mask.",
-    ),
-    "class absent": (
-        "warning",
-        "Every class should occur in some mask; a class that does not cannot be learned.",
-        "Check the number of classes, and whether labels count from 0.",
-    ),
-    "dark": (
-        "warning",
-        "16-bit images should use their range; these use less than an eighth of it.",
-        "Pass `white`, the value that becomes 255, for example `white=4095` for 12 bits.",
-    ),
-    "palette": (
-        "note",
-        "The masks are palette files. They are read as indices; many other tools read colours.",
-        "Nothing to mend.",
-    ),
-}
-LEVELS = ("error", "warning", "note")
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """What was found in some files, and the fix."""
-
-    kind: str  # a key of `FINDINGS`
-    details: tuple  # texts: files, labels or colours
-
-    level = property(lambda self: FINDINGS[self.kind][0])
-    rule = property(lambda self: FINDINGS[self.kind][1])
-    fix = property(lambda self: FINDINGS[self.kind][2])
-
-    def __str__(self):
-        more = f" and {len(self.details) - SHOWN} more" if len(self.details) > SHOWN else ""
-        return f"{self.rule} Received: {'; '.join(self.details[:SHOWN])}{more}. {self.fix}"
+# what holds of the sample as a whole, and so is worth a word before a training
+WARNED = ("void", "one class", "from 1", "class missing", "gaps", "objects")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,23 +35,39 @@ class Report:
     occurrences: dict  # {label: masks in which it occurs}
     ignore: int | None
     findings: tuple  # of `Finding`, errors first
+    names: tuple = ()  # of the classes, where the data names them
 
     errors = property(lambda self: tuple(item for item in self.findings if item.level == "error"))
 
 
-def check_data(images, masks, num_classes=None, ignore=None, colors=None, values=None, white=WHITE):
+def check_data(
+    images,
+    masks,
+    num_classes: int | None = None,
+    ignore: int | None = None,
+    colors=None,
+    values=None,
+    white: float | None = None,
+    mask_suffix: str | None = None,
+    instances: str | None = None,
+    max_pixels: int | None = None,
+) -> Report:
     """Check a folder of images and a folder of masks; every file is read, none written.
 
     Finds files that are missing, double, truncated or of another size than their
     partner; masks that are JPEG, RGB-coded, transparent, 0/255, out of range, empty
-    or void; palettes that differ; classes that never occur.
+    or void, one-hot or instance maps; palettes that differ; classes that never occur;
+    dark images and images turned by a tag; images and masks the wrong way round.
 
     Args:
         images: folder of the images.
-        masks: folder of the masks; `0001.jpg` belongs to `0001.png`.
+        masks: folder of the masks, which may be the same; see
+            `keras_fcn.datasets.files.list_files`.
         num_classes: number of classes; by default labels are not held against it.
         ignore: the label of void pixels, if there is one.
-        colors, values, white: as in `keras_fcn.datasets.files.read_pair`.
+        mask_suffix: as in `keras_fcn.datasets.files.list_files`.
+        colors, values, white, instances, max_pixels: as in
+            `keras_fcn.datasets.files.read_pair`.
 
     Returns:
         `Report`: counts, the pixels of each label, and the findings, each with its
@@ -167,11 +83,24 @@ def check_data(images, masks, num_classes=None, ignore=None, colors=None, values
     >>> print_report(report)  # doctest: +SKIP
     0
     """
-    return _examine(list_files(images, masks), num_classes, ignore, colors, values, white)
+    from keras_fcn.datasets.names import find_class_file, read_class_file
+
+    reading = {"colors": colors, "values": values, "white": white}
+    reading |= {"instances": instances, "max_pixels": max_pixels}
+    report = _examine(list_files(images, masks, mask_suffix), num_classes, ignore, **reading)
+    path = find_class_file((images, masks))
+    if path is None:
+        return report
+    return dataclasses.replace(report, names=read_class_file(path, ignore).names)
 
 
-def check_sample(listing, ignore=None, colors=None, values=None, white=WHITE):
+def check_sample(listing, ignore: int | None = None, **reading) -> None:
     """Check some pairs of a listing, evenly spaced, and the names of all.
+
+    Args:
+        listing: `Listing` of `find_pairs`.
+        ignore: the label of void pixels, if it is known.
+        **reading: as in `check_data`.
 
     Raises:
         ValueError: when there are errors; it lists them all.
@@ -181,18 +110,23 @@ def check_sample(listing, ignore=None, colors=None, values=None, white=WHITE):
     """
     places = np.unique(np.linspace(0, len(listing.pairs) - 1, SAMPLE).round().astype(int))
     sample = dataclasses.replace(listing, pairs=[listing.pairs[i] for i in places], masks_alone=[])
-    report = _examine(sample, None, ignore, colors, values, white)
+    looks = Looks(ignore)
+    report = _examine(sample, None, ignore, looks=looks, **reading)
     if listing.masks_alone:
         alone = Finding("mask alone", tuple(map(str, listing.masks_alone)))
         report = dataclasses.replace(report, findings=(alone, *report.findings))
     if report.errors:
         raise ValueError("\n".join(map(str, report.errors)))
+    whole = len(places) == len(listing.pairs)
     for finding in report.findings:
-        if finding.kind in ("void", "gaps", "dark"):
+        # a class that a sample lacks may be rare
+        if finding.kind in WARNED and (whole or finding.kind != "class missing"):
             warnings.warn(str(finding), stacklevel=4)
+    if looks.is_dark():
+        warnings.warn(dark_message(max(looks.deep)), stacklevel=4)
 
 
-def print_report(report):
+def print_report(report: Report) -> int:
     """Print a report as tables.
 
     Args:
@@ -207,16 +141,7 @@ def print_report(report):
 
     console = Console()
     if report.pixels:
-        total = sum(report.pixels.values())
-        table = Table("label", "pixels", "share", "masks", title=f"{report.masks} masks")
-        for label in sorted(report.pixels):
-            table.add_row(
-                f"{label} (ignored)" if label == report.ignore else str(label),
-                f"{report.pixels[label]:,}",
-                f"{report.pixels[label] / total:.2%}",
-                str(report.occurrences[label]),
-            )
-        console.print(table)
+        console.print(_label_table(report))
     if report.findings:
         table = Table("level", Column("finding, files or labels, fix", overflow="fold"))
         table.show_lines = True
@@ -236,74 +161,144 @@ def print_report(report):
     return 1 if report.errors else 0
 
 
-def _examine(listing, num_classes, ignore, colors, values, white):
-    """Read the files of a listing and return the report."""
+def _label_table(report):
+    from rich.table import Table
+    from rich.text import Text
+
+    total = sum(report.pixels.values())
+    columns = ["label", *(["class"] if report.names else []), "pixels", "share", "masks"]
+    table = Table(*columns, title=f"{report.masks} masks")
+    for label in sorted({*report.pixels, *range(len(report.names))}):
+        pixels = report.pixels.get(label, 0)
+        row = [f"{label} (ignored)" if label == report.ignore else str(label)]
+        if report.names:
+            row.append(Text(report.names[label] if 0 <= label < len(report.names) else "-"))
+        row += [f"{pixels:,}", f"{pixels / total:.2%}", str(report.occurrences.get(label, 0))]
+        table.add_row(*row)
+    return table
+
+
+def _examine(listing, num_classes, ignore, white=None, looks=None, **reading):
+    """Read the files of a listing and return the report; `looks` takes notes, too."""
     found = collections.defaultdict(list)  # kind: details
     found["image alone"] += map(str, listing.images_alone)
     found["mask alone"] += map(str, listing.masks_alone)
     found["duplicate"] += [", ".join(map(str, paths)) for paths in listing.duplicates]
+    found["named"] += [f"'{suffix}'" for suffix in listing.mask_suffixes]
     if not listing.pairs:
         found["no pairs"].append("none")
     counts = {}  # mask path: {label: pixels}
-    brightness, palette, first_palette = [], {}, {}
-    for image_path, mask_path in [*listing.pairs, *((None, path) for path in listing.masks_alone)]:
-        labels = _try(found, read_mask, mask_path, colors, values)
+    raw = all(reading.get(name) is None for name in ("colors", "values", "instances"))
+    looks = Looks(ignore) if looks is None else looks
+    palette = Palette()
+    for image_path, mask_paths in [*listing.pairs, *((None, path) for path in listing.masks_alone)]:
+        path = first_path(mask_paths)
+        labels = _try(found, read_labels, mask_paths, **reading)
         if labels is not None:
             numbers, pixels = np.unique(labels, return_counts=True)
-            counts[mask_path] = dict(zip(numbers.tolist(), pixels.tolist(), strict=True))
-            if colors is None:
-                _check_palette(found, mask_path, counts[mask_path], palette, first_palette)
+            counts[path] = dict(zip(numbers.tolist(), pixels.tolist(), strict=True))
+            looks.note_mask(labels, counts[path])
+            if reading.get("colors") is None and reading.get("instances") is None:
+                palette.note(found, path, counts[path])
         if image_path is not None:
-            shape = None if labels is None else labels.shape
-            image = _try(found, read_image, image_path, None, white, shape)
-            if image is not None:
-                if _is_deep(image_path):
-                    brightness.append(image.max())
-                if shape not in (None, image.shape[:2]):
-                    sizes = [f"{s[1]} x {s[0]}" for s in (shape, image.shape)]
-                    found["size"].append(f"{mask_path}, {sizes[0]} for an image of {sizes[1]}")
-    if brightness and max(brightness) <= DARK:
-        found["dark"].append(f"{len(brightness)} images")
-    _check_labels(found, counts, num_classes, ignore, colors is None and values is None)
+            _check_image(found, image_path, path, labels, white, reading.get("max_pixels"), looks)
+    if white is None and looks.is_dark():
+        found["dark"].append(f"{len(looks.deep)} images of at most {max(looks.deep)}")
+    looks.tell(found, raw and num_classes is None)
+    _check_labels(found, counts, num_classes, ignore, raw)
     pixels, occurrences = _totals(counts)
     findings = [Finding(kind, tuple(found[kind])) for kind in FINDINGS if found[kind]]
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return Report(len(listing.pairs), len(counts), pixels, occurrences, ignore, tuple(findings))
 
 
-def _try(found, read, path, *arguments):
+def _try(found, read, path, *arguments, **named):
     """Return what `read` returns, or note its problem and return None."""
     try:
-        return read(path, *arguments)
+        return read(path, *arguments, **named)
     except FileError as problem:
-        found[problem.kind].append(f"{path}, {problem.what}")
+        found[problem.kind].append(f"{problem.path}, {problem.what}")
     return None
 
 
-def _check_palette(found, path, counts, palette, first):
-    """Note palette files, and indices whose colour changes from file to file."""
-    from PIL import Image
+def _check_image(found, path, mask_path, labels, white, max_pixels, looks):
+    """Note what is wrong with an image, and with it beside its mask."""
+    raster = _try(found, read_raster, path, max_pixels)
+    if raster is None:
+        return
+    shape = None if labels is None else labels.shape
+    image = _try(found, lambda path: to_image(raster, path, None, white, shape), path)
+    if image is None:
+        return
+    looks.note_image(image, raster)
+    if shape is not None and shape != image.shape[:2]:
+        found["size"].append(f"{mask_path}, {size_text(labels)} for an image of {size_text(image)}")
+    if raster.orientation in range(2, 9) and shape == raster.pixels.shape[:2] == image.shape[:2]:
+        found["turned"].append(f"{path}, EXIF orientation {raster.orientation}")
 
-    with Image.open(path) as picture:
-        if picture.mode != "P":
+
+class Palette:
+    """Notes palette files, and indices whose colour changes from file to file."""
+
+    def __init__(self):
+        self.colors, self.first = {}, {}  # of each index, and the file where it was first
+
+    def note(self, found, path, labels):
+        colors = read_palette(path)
+        if colors is None:
             return
-        colors = np.reshape(picture.getpalette("RGB"), (-1, 3)).tolist()
-    found["palette"].append(str(path))
-    for label in counts:
-        color = colors[label] if 0 <= label < len(colors) else None
-        if palette.setdefault(label, color) != color:
-            found["palettes differ"].append(
-                f"{path}, index {label} is {color}, and {palette[label]} in {first[label]}"
-            )
-            return
-        first.setdefault(label, path)
+        found["palette"].append(str(path))
+        for label in labels:
+            color = colors[label] if 0 <= label < len(colors) else None
+            if self.colors.setdefault(label, color) != color:
+                found["palettes differ"].append(
+                    f"{path}, index {label} is {color}, and {self.colors[label]} in "
+                    f"{self.first[label]}"
+                )
+                return
+            self.first.setdefault(label, path)
 
 
-def _is_deep(path):
-    from PIL import Image
+class Looks:
+    """Notes what images and masks look like, to tell when they may be something else."""
 
-    with Image.open(path) as picture:
-        return picture.mode.startswith("I")
+    def __init__(self, ignore):
+        self.ignore = ignore
+        self.deep = []  # the largest pixel of images of more than 8 bits
+        self.plain_images = self.images = self.rich_masks = 0
+        self.numbered, self.numbers = True, set()  # objects in each mask, as far as seen
+
+    def is_dark(self):
+        return bool(self.deep) and is_dark(max(self.deep))
+
+    def note_image(self, image, raster):
+        self.images += 1
+        self.plain_images += len(np.unique(image)) <= FEW
+        largest = largest_pixel(raster)
+        if largest is not None:
+            self.deep.append(largest)
+
+    def note_mask(self, labels, counts):
+        self.rich_masks += len(counts) > 2 * FEW
+        numbers = counts.keys() - {0, self.ignore}
+        if self.numbered and numbers:
+            self.numbered = min(numbers) == 1 and _regions(labels, numbers) == len(numbers)
+            self.numbers.add(len(numbers))
+
+    def tell(self, found, unknown):
+        """Note images and masks that were swapped, and masks that number objects."""
+        colored = sum(len(found[kind]) for kind in ("lossy", "rgb", "gray as rgb"))
+        if 0 < self.images == self.plain_images == self.rich_masks + colored:
+            found["swapped"].append(f"{self.images} masks of many values or colours")
+        if unknown and self.numbered and len(self.numbers) > 1 and max(self.numbers) >= OBJECTS:
+            found["objects"].append(f"{min(self.numbers)} to {max(self.numbers)} in a mask")
+
+
+def _regions(labels, numbers):
+    """Return the number of connected regions of the objects."""
+    from skimage.measure import label
+
+    return label(np.where(np.isin(labels, list(numbers)), labels, 0), connectivity=2).max()
 
 
 def _totals(counts):
@@ -320,9 +315,11 @@ def _check_labels(found, counts, num_classes, ignore, raw):
     if not counts:
         return
     labels = set().union(*counts.values())
-    if raw and 255 in labels and labels <= {0, 255} and ignore not in (0, 255):
+    if raw and labels == {0, 255} and ignore not in (0, 255):
         found["0 and 255"].append(f"{len(counts)} masks")
         return
+    if raw and labels == {0, 255} and ignore == 255:
+        found["one class"].append(f"0 and 255 in {len(counts)} masks")
     classes = labels - {ignore}
     off = {label for label in classes if label < 0 or label >= (num_classes or np.inf)}
     for label in sorted(off):
@@ -331,7 +328,7 @@ def _check_labels(found, counts, num_classes, ignore, raw):
         found["off range"].append(f"label {label}{limit} in {len(paths)} masks, as {paths[0]}")
     if num_classes is None and 255 in classes:
         found["void"].append(f"{sum(255 in mask for mask in counts.values())} masks")
-    _check_gaps(found, classes - off, num_classes)
+    _check_classes(found, classes - off, num_classes)
     for path, mask in counts.items():
         if set(mask) == {0} and ignore != 0:
             found["empty mask"].append(str(path))
@@ -342,12 +339,19 @@ def _check_labels(found, counts, num_classes, ignore, raw):
             found[total].append(f"{len(found.pop(kind))} masks")
 
 
-def _check_gaps(found, classes, num_classes):
+def _check_classes(found, classes, num_classes):
     """Note classes that never occur."""
     if num_classes is not None:
         absent = sorted(set(range(num_classes)) - classes)
         found["class absent"] += [f"class {label}" for label in absent]
-    elif classes:
-        classes = classes - {255}
-        if classes and max(classes) > 2 * len(classes) and max(classes) > 20:
-            found["gaps"].append(f"labels {', '.join(map(str, sorted(classes)[:10]))}")
+        return
+    classes = classes - {255}
+    if not classes or found["objects"]:
+        return
+    absent = sorted(set(range(max(classes))) - classes)
+    if max(classes) > 2 * len(classes) and max(classes) > 20:
+        found["gaps"].append(f"labels {', '.join(map(str, sorted(classes)[:10]))}")
+    elif 0 in absent:
+        found["from 1"].append(f"labels {', '.join(map(str, sorted(classes)[:10]))}")
+    elif absent:
+        found["class missing"] += [f"class {label}" for label in absent]

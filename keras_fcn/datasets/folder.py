@@ -1,6 +1,7 @@
 """Folders of images and masks as a source of `load`."""
 
 import dataclasses
+import functools
 import re
 from pathlib import Path
 
@@ -9,27 +10,39 @@ import numpy as np
 from keras_fcn.arguments import suggest
 from keras_fcn.datasets.check import check_sample
 from keras_fcn.datasets.files import (
-    GRAY_MODES,
     SUFFIXES,
-    WHITE,
+    FileError,
     Listing,
     list_files,
     natural_order,
     read_pair,
 )
+from keras_fcn.datasets.images import count_bands
+from keras_fcn.remedies import choose, spell
 
 IMAGES = ("images", "image", "imgs", "img", "JPEGImages")
-MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "SegmentationClass")
+MASKS = (
+    "masks",
+    "mask",
+    "labels",
+    "label",
+    "annotations",
+    "annotation",
+    "SegmentationClass",
+    "instances",
+)
 SLICE = re.compile(r"(?P<name>[\w-]+)(\[(?P<start>-?\d+%?)?:(?P<stop>-?\d+%?)?\])?")
 
 LAYOUTS = """
-    images/0001.jpg        masks/0001.png         split "all"
+    images/0001.jpg        masks/0001.png         split "all"; masks/0001_mask.png will do, too
+    0001.jpg               0001_mask.png          split "all", in one folder
     images/train/0001.jpg  masks/train/0001.png   a split for each subfolder
     train/images/0001.jpg  train/masks/0001.png   a split for each subfolder
-    train/0001.png         trainannot/0001.png    as CamVid: train, val, test"""
+    train/0001.png         trainannot/0001.png    as CamVid: train, val, test
+    0001/images/0001.jpg   0001/masks/*.png       split "all"; a mask for each object, as BBBC038"""
 
 
-def find_pairs(source, split, split_seed=None):
+def find_pairs(source, split, split_seed: int | None = None, mask_suffix: str | None = None):
     """Find the images and masks of a split of a folder.
 
     Args:
@@ -42,6 +55,7 @@ def find_pairs(source, split, split_seed=None):
         split_seed: integer; slices are taken after shuffling with it. By default they
             are taken in order of name, so that neighbours, for example frames of
             one film, stay on one side.
+        mask_suffix: as in `keras_fcn.datasets.files.list_files`.
 
     Returns:
         `Listing` of the files of the split.
@@ -51,9 +65,9 @@ def find_pairs(source, split, split_seed=None):
         ValueError: when the folder has no known layout, the split is unknown, or it
             is empty.
     """
-    folders = _find_folders(source)
+    splits = _find_splits(source, mask_suffix)
     if not isinstance(split, str) or split.endswith(".txt"):  # a file list
-        return _select_names(_merge(folders), _read_names(source, split))
+        return _select_names(_merge(splits), _read_names(source, split))
     match = SLICE.fullmatch(split)
     if match is None:
         raise ValueError(
@@ -61,12 +75,12 @@ def find_pairs(source, split, split_seed=None):
             f"file list. Received: split={split!r}"
         )
     name = match["name"]
-    if name == "all" and "all" not in folders:
-        listing = _merge(folders)
-    elif name in folders:
-        listing = list_files(*folders[name])
+    if name == "all" and "all" not in splits:
+        listing = _merge(splits)
+    elif name in splits:
+        listing = splits[name]()
     else:
-        choices = [*folders, *(["all"] if "all" not in folders else [])]
+        choices = [*splits, *(["all"] if "all" not in splits else [])]
         raise ValueError(
             f"'{_name(source)}' has the splits {', '.join(map(repr, choices))}. Received: "
             f"split={split!r}.{suggest(name, choices)} A folder without splits is cut with "
@@ -78,76 +92,111 @@ def find_pairs(source, split, split_seed=None):
     return listing
 
 
-def open_folder(source, split, ignore=None, colors=None, values=None, white=WHITE, split_seed=None):
+def open_folder(source, split, ignore=None, split_seed=None, mask_suffix=None, **reading):
     """Return the files of a split as a dataset, a function that reads them, and their number.
 
     Args:
-        source, split, split_seed: as in `find_pairs`.
+        source, split, split_seed, mask_suffix: as in `find_pairs`.
         ignore: the label of void pixels, if it is known.
-        colors, values, white: as in `read_pair`.
+        **reading: `colors`, `values`, `white`, `instances` and `max_pixels` of
+            `read_pair`.
 
     Returns:
-        `tf.data.Dataset` of (image path, mask path), a function of these tensors
-        that gives (image, label map), and an integer.
+        `tf.data.Dataset` of the numbers of the pairs, a function of such a number that
+        gives (image, label map), and an integer.
     """
     import tensorflow as tf
 
-    listing = find_pairs(source, split, split_seed)
+    listing = find_pairs(source, split, split_seed, mask_suffix)
     pairs = listing.pairs
-    check_sample(listing, ignore=ignore, colors=colors, values=values, white=white)
-    channels = _count_channels(pairs)
-    images, masks = (list(map(str, paths)) for paths in zip(*pairs, strict=True))
+    check_sample(listing, ignore=ignore, **reading)
+    channels = _count_channels(pairs, reading.get("max_pixels"))
 
-    def read(image_path, mask_path):
+    def read(number):
         image, labels = tf.numpy_function(
-            lambda *paths: _read(*paths, channels, colors, values, white),
-            (image_path, mask_path),
+            lambda number: read_pair(*pairs[number], channels, **reading),
+            (number,),
             (tf.uint8, tf.int32),
             stateful=False,
         )
         return tf.ensure_shape(image, (None, None, channels)), tf.ensure_shape(labels, (None, None))
 
-    return tf.data.Dataset.from_tensor_slices((images, masks)), read, len(pairs)
+    return tf.data.Dataset.range(len(pairs)), read, len(pairs)
 
 
-def _read(image_path, mask_path, channels, colors, values, white):
-    return read_pair(image_path.decode(), mask_path.decode(), channels, colors, values, white)
+def _find_splits(source, mask_suffix):
+    """Return {split: a function that gives its `Listing`}."""
 
+    def pair(images, masks):
+        return functools.partial(list_files, images, masks, mask_suffix)
 
-def _find_folders(source):
-    """Return {split: (folder of images, folder of masks)}."""
     if isinstance(source, (tuple, list)):
         if len(source) != 2:
             raise ValueError(
                 "A pair of folders should be (images, masks). Received: "
                 f"{len(source)} folders, {source!r}"
             )
-        return {"all": tuple(map(Path, source))}
+        return {"all": pair(*source)}
     folder = Path(source)
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder '{folder}'.")
-    pair = _images_and_masks(folder)
-    if pair is not None:
-        images, masks = pair
+    folders = _images_and_masks(folder)
+    if folders is not None:
+        images, masks = folders
         names = [sub.name for sub in sorted(images.iterdir()) if (masks / sub.name).is_dir()]
         if not names:
-            return {"all": pair}
-        return {name: (images / name, masks / name) for name in names}
+            return {"all": pair(*folders)}
+        return {name: pair(images / name, masks / name) for name in names}
     subfolders = [sub for sub in sorted(folder.iterdir()) if sub.is_dir()]
-    folders = {}
+    splits = {}
     for sub in subfolders:
         annotations = folder / f"{sub.name}annot"
         if annotations.is_dir():
-            folders[sub.name] = (sub, annotations)
+            splits[sub.name] = pair(sub, annotations)
         elif _images_and_masks(sub) is not None:
-            folders[sub.name] = _images_and_masks(sub)
-    if not folders:
+            splits[sub.name] = pair(*_images_and_masks(sub))
+        elif list_files(sub, sub, mask_suffix).pairs:
+            splits[sub.name] = pair(sub, sub)
+    if _is_folder_for_each_image(folder, splits):
+        return {"all": functools.partial(_list_image_folders, folder, list(splits))}
+    if not splits and list_files(folder, folder, mask_suffix).pairs:
+        return {"all": pair(folder, folder)}
+    if not splits:
         raise ValueError(
             f"A folder of images and masks should be laid out as one of:{LAYOUTS}\nReceived: "
-            f"'{folder}' with the folders {[sub.name for sub in subfolders]}. Or pass a pair of "
-            "folders, (images, masks)."
+            f"'{folder}' with the folders {[sub.name for sub in subfolders]}."
+            + choose(" Or pass a pair of folders, (images, masks).", "")
         )
-    return folders
+    return splits
+
+
+def _is_folder_for_each_image(folder, names):
+    """Whether every subfolder holds one image, and some of them other than one mask of its name."""
+    pairs = [_images_and_masks(folder / name) for name in names]
+    if len(pairs) < 2 or None in pairs:
+        return False
+    listings = [list_files(*pair) for pair in pairs]
+    one = all(len(item.pairs) + len(item.images_alone) == 1 for item in listings)
+    return one and any(item.masks_alone for item in listings)
+
+
+def _list_image_folders(folder, names):
+    """Return the listing of a folder for each image, with the masks of its objects."""
+    pairs, alone = [], []
+    for name in sorted(names, key=natural_order):
+        images, masks = _images_and_masks(folder / name)
+        (image,) = _files(images)
+        objects = tuple(_files(masks))
+        if objects:
+            pairs.append((image, objects))
+        else:
+            alone.append(image)
+    return Listing(pairs, alone, [], [])
+
+
+def _files(folder):
+    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    return sorted((path for path in found if path.name[0] != "."), key=natural_order)
 
 
 def _images_and_masks(folder):
@@ -156,16 +205,18 @@ def _images_and_masks(folder):
     return (images[0], masks[0]) if images and masks else None
 
 
-def _merge(folders):
+def _merge(splits):
     """Return one listing of all splits."""
     merged = Listing([], [], [], [])
-    for pair in folders.values():
-        listing = list_files(*pair)
+    suffixes = set()
+    for find in splits.values():
+        listing = find()
         merged.pairs.extend(listing.pairs)
         merged.images_alone.extend(listing.images_alone)
         merged.masks_alone.extend(listing.masks_alone)
         merged.duplicates.extend(listing.duplicates)
-    return merged
+        suffixes.update(listing.mask_suffixes)
+    return dataclasses.replace(merged, mask_suffixes=tuple(sorted(suffixes)))
 
 
 def _cut(listing, start, stop, split_seed):
@@ -230,26 +281,30 @@ def _select_names(listing, names):
             )
     chosen = set(names)
     duplicates = [paths for paths in listing.duplicates if paths[0].stem in chosen]
-    return Listing([by_stem[name][0] for name in names], [], [], duplicates)
+    pairs = [by_stem[name][0] for name in names]
+    return Listing(pairs, [], [], duplicates, listing.mask_suffixes)
 
 
-def _count_channels(pairs):
-    """Return 1 where every image is gray, else 3; reads the headers only."""
-    from PIL import Image
-
+def _count_channels(pairs, max_pixels):
+    """Return the bands that all images have, 3 where some are gray; reads the headers only."""
+    found = {}
     for path, _ in pairs:
-        with Image.open(path) as picture:
-            if picture.mode not in GRAY_MODES:
-                return 3
-    return 1
+        found.setdefault(count_bands(path, max_pixels), path)
+    if set(found) == {1, 3}:
+        return 3
+    if len(found) > 1:
+        (one, first), (other, second) = list(found.items())[:2]
+        raise FileError("bands", second, f"{other} bands, and {one} in '{first}'")
+    return next(iter(found))
 
 
 def _raise_empty(source, split, listing):
     raise ValueError(
         "A split should have at least one image with its mask. Received: "
         f"'{_name(source)}', split={split!r}, with {len(listing.images_alone)} images and "
-        f"{len(listing.masks_alone)} masks that have no partner of the same name. "
-        "Name mask `0001.png` after image `0001.jpg`."
+        f"{len(listing.masks_alone)} masks that have no partner. Name mask `0001.png` or "
+        f"`0001_mask.png` after image `0001.jpg`, or pass what the masks have in their names "
+        f"besides, as {spell('mask_suffix', '_manual')}."
     )
 
 

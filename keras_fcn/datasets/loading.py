@@ -1,11 +1,18 @@
 """`load`: images and label maps as a `tf.data.Dataset`, from a folder or from TFDS."""
 
-from pathlib import Path
-
 import numpy as np
 
 from keras_fcn.arguments import check_positive_integer
 
+FOLDER_OPTIONS = (
+    "colors",
+    "values",
+    "white",
+    "split_seed",
+    "mask_suffix",
+    "instances",
+    "max_pixels",
+)
 SHUFFLE_BUFFER = 512  # elements, where the files cannot be shuffled by name
 
 
@@ -52,16 +59,19 @@ def load(
             seed; False lets fast elements pass slow ones.
         ignore: the label of void pixels; by default that of the source, 255 for
             folders.
-        **options: for folders `colors`, `values`, `white` (see
-            `keras_fcn.datasets.files.read_pair`) and `split_seed` (see
-            `find_pairs`). For names `data_dir`, where TFDS keeps its files, and
-            `manual_dir`, where the files lie that you have downloaded; TFDS reads
-            them once, and keeps to its own copy from then on.
+        **options: for folders `colors`, `values`, `white`, `instances` and
+            `max_pixels` (see `keras_fcn.datasets.files.read_pair`), `mask_suffix` and
+            `split_seed` (see `find_pairs`). For names `data_dir`, where TFDS keeps its
+            files, and `manual_dir`, where the files lie that you have downloaded; TFDS
+            reads them once, and keeps to its own copy from then on. For names with
+            instance maps `instances`, too: with "numbers" the second tensor is the
+            instance map, int32, and padding has the number 0.
 
     Returns:
         `tf.data.Dataset` of images, uint8 `(height, width, channels)`, and label
         maps, int32 `(height, width)`; with a leading batch dimension if
-        `batch_size` is given.
+        `batch_size` is given. Images have the channels that the files have; gray and
+        RGB ones together become RGB.
 
     Raises:
         ValueError: when an argument, a split or a file breaks a rule; the message
@@ -160,16 +170,16 @@ def _open(source, split, ignore, options):
     """Return the undecoded dataset, its decoder, how many to shuffle, and the ignore label."""
     from keras_fcn.datasets import catalogue, folder
 
-    if isinstance(source, str) and source.partition("/")[0] in catalogue.SOURCES:
-        _check_options(source, options, ("data_dir", "manual_dir"))
-        dataset, read, count = catalogue.open_source(source, split, **options)
-        own = catalogue.SOURCES[source.partition("/")[0]].ignore
-        return dataset, read, min(count, SHUFFLE_BUFFER), own
-    if isinstance(source, str) and not Path(source).exists():
-        catalogue.raise_unknown(source)
-    _check_options(source, options, ("colors", "values", "white", "split_seed"))
-    dataset, read, count = folder.open_folder(source, split, ignore=ignore, **options)
-    return dataset, read, count, 255
+    found = catalogue.resolve_source(source)
+    numbers = options.get("instances") == "numbers"  # of which 255 is one
+    if isinstance(found, str):
+        _check_options(source, options, ("data_dir", "manual_dir", "instances"))
+        dataset, read, count = catalogue.open_source(found, split, **options)
+        own = catalogue.SOURCES[found.partition("/")[0]].ignore
+        return dataset, read, min(count, SHUFFLE_BUFFER), 0 if numbers else own
+    _check_options(source, options, FOLDER_OPTIONS)
+    dataset, read, count = folder.open_folder(found, split, ignore=ignore, **options)
+    return dataset, read, count, 0 if numbers else 255
 
 
 def _check_options(source, options, known):

@@ -5,9 +5,10 @@ import tensorflow_datasets as tfds
 
 from keras_fcn.datasets.camvid import check_listing, find_manual_folder
 from keras_fcn.datasets.catalogue import SOURCES
-from keras_fcn.datasets.files import list_files, read_image, read_mask
+from keras_fcn.datasets.files import list_files
+from keras_fcn.datasets.images import read_image
+from keras_fcn.datasets.masks import BORDER, label_instances, read_mask
 
-BORDER = 2  # pixels: what is as near to two nuclei is border
 FOLDS = 5  # one of which validates
 SEED = 38  # of the choice which
 CITATION = """
@@ -89,9 +90,7 @@ class Nuclei(tfds.core.GeneratorBasedBuilder):
         for number in np.flatnonzero(chosen).tolist():
             image, instances = pairs[number]
             instance_map = read_mask(instances)
-            labels = (instance_map > 0).astype("uint8")
-            if self.builder_config.name == "border":
-                labels[touching(instance_map)] = 2
+            labels = label_instances(instance_map, self.builder_config.name).astype("uint8")
             yield (
                 number,
                 {
@@ -101,36 +100,6 @@ class Nuclei(tfds.core.GeneratorBasedBuilder):
                     "name": image.stem,
                 },
             )
-
-
-def touching(instance_map, distance=BORDER):
-    """Find the pixels near two objects at once: where objects touch or nearly do.
-
-    Args:
-        instance_map: integer array `(height, width)`: 0 background, else the number
-            of the object.
-        distance: how near in pixels, from 1 up; a pixel is at distance 0 from its
-            own object.
-
-    Returns:
-        boolean array `(height, width)`.
-
-    Example:
-
-    >>> import numpy as np
-    >>> touching(np.array([[1, 1, 1, 2, 2, 2]]), distance=1).astype(int)
-    array([[0, 0, 1, 1, 0, 0]])
-    """
-    from scipy import ndimage
-    from skimage.morphology import disk
-
-    instance_map = np.asarray(instance_map)
-    none = int(instance_map.max()) + 1
-    window = {"footprint": disk(distance), "mode": "constant"}
-    largest = ndimage.maximum_filter(instance_map, **window, cval=0)
-    numbers = np.where(instance_map == 0, none, instance_map.astype("int64"))
-    smallest = ndimage.minimum_filter(numbers, **window, cval=none)
-    return (largest > 0) & (largest != smallest)
 
 
 def validation_images(sizes):

@@ -1,0 +1,414 @@
+"""One reader of images: for prediction, evaluation and training alike."""
+
+import dataclasses
+import math
+import re
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from keras_fcn.datasets.problems import FileError, check_file, reading
+from keras_fcn.remedies import spell
+
+WHITE = 65535  # of 16-bit pixels, where neither the caller nor the file says
+DARK_BITS = 14  # 16-bit images that use no more are asked about
+BANDS = 16  # at most, where a file does not say which axis they are
+EXIF_ORIENTATION = 0x0112
+MODES = ("L", "I", "I;16", "I;16B", "I;16L", "F", "LA", "RGB", "RGBA")  # taken as they are
+INVERSE = {6: 8, 8: 6}  # orientations that do not undo themselves
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+PNG = b"\x89PNG"
+NPY = b"\x93NUMPY"
+TRANSPARENT = (
+    "Transparency, the last band of the file, is dropped: what was transparent is shown in the "
+    "colour that the file holds there. Lay the image over a background of your choice where that "
+    "matters. If the band is one like the others, save it as such (in a TIFF with "
+    "`extrasamples=['unspecified']` of tifffile) for a network that takes as many."
+)
+
+_pillow_limit = threading.Lock()  # it is a global
+
+
+@dataclasses.dataclass(frozen=True)
+class Raster:
+    """The pixels of a file as they are stored."""
+
+    pixels: np.ndarray  # (height, width, bands), any number type
+    alpha: bool = False  # whether the last band is transparency
+    white: int | None = None  # the largest value that the camera gives, where the file says
+    orientation: int = 1  # of EXIF, not yet heeded
+
+
+def read_image(
+    path,
+    channels: int | None = None,
+    white: float | None = None,
+    mask_shape: tuple | None = None,
+    max_pixels: int | None = None,
+) -> np.ndarray:
+    """Read an image, as PNG, JPEG, TIFF, BMP, WebP, GIF or NumPy's `.npy`.
+
+    Args:
+        path: file of the image: bilevel, gray, palette, RGB, CMYK or of other bands, 8
+            or 16 bits a channel, or floats.
+        channels: 1 for gray, 3 for RGB, or the number of bands; by default what the
+            file has, without transparency. RGB becomes gray and gray RGB; other
+            numbers must be those of the file.
+        white: the value of pixels of more than 8 bits, or of floats, that becomes 255,
+            for example 4095 for a 12-bit camera; smaller values become proportional
+            ones. By default what a TIFF says (`MaxSampleValue`, ImageJ's range or
+            OME's significant bits, where they are those of 8 to 16 whole bits), else
+            65535; floats need it.
+        mask_shape: `(height, width)` of its mask, which decides whether an EXIF tag
+            is heeded; by default it is.
+        max_pixels: the most pixels that an image may have; by default twice Pillow's
+            `Image.MAX_IMAGE_PIXELS`, about 179 million.
+
+    Returns:
+        uint8 array `(height, width, channels)`.
+
+    Raises:
+        FileError: a `ValueError`, when the file breaks a rule of
+            `keras_fcn.datasets.problems.PROBLEMS`.
+        FileNotFoundError: when there is no such file.
+
+    Warns:
+        UserWarning: when 16-bit pixels use at most 14 bits and nothing says which
+            value is white; when transparency is dropped.
+
+    Example:
+
+    >>> read_image("photo.jpg", channels=3).shape  # doctest: +SKIP
+    (427, 640, 3)
+    """
+    raster = read_raster(path, max_pixels, channels)
+    largest = largest_pixel(raster)
+    if white is None and is_dark(largest):
+        warnings.warn(dark_message(largest), stacklevel=1)  # once for all files
+    return to_image(raster, path, channels, white, mask_shape)
+
+
+def to_image(
+    raster: Raster,
+    path,
+    channels: int | None = None,
+    white: float | None = None,
+    mask_shape: tuple | None = None,
+) -> np.ndarray:
+    """Return the image that `read_image` gives of a raster."""
+    with reading(path):
+        pixels = _to_bytes(raster, path, white)
+        pixels = _turn(pixels, raster.orientation, mask_shape)
+        return _fit(pixels, raster.alpha, channels, path)
+
+
+def read_raster(path, max_pixels: int | None = None, channels: int | None = None) -> Raster:
+    """Read the pixels of a file as they are stored.
+
+    Args:
+        path, max_pixels: as in `read_image`.
+        channels: the number of bands, where the file does not say which axis they are.
+
+    Raises:
+        FileError, FileNotFoundError: as `read_image`.
+    """
+    check_file(path)
+    with Path(path).open("rb") as file:
+        head = file.read(26)
+    with reading(path):
+        if head.startswith(NPY):
+            return _read_npy(path, max_pixels, channels)
+        if head.startswith(TIFF):
+            return _read_tiff(path, max_pixels, channels)
+        raster = _read_pillow(path, max_pixels)
+        if head.startswith(PNG) and head[24] == 16 and head[25] != 0:  # 16 bits, not gray
+            return _read_deep_png(path, raster)
+        return raster
+
+
+def count_bands(path, max_pixels: int | None = None) -> int:
+    """Return the bands of a file, without transparency; reads its header only.
+
+    Raises:
+        FileError, FileNotFoundError: as `read_image`.
+    """
+    import tifffile
+
+    check_file(path)
+    with Path(path).open("rb") as file:
+        head = file.read(4)
+    with reading(path):
+        if NPY.startswith(head):
+            return _read_npy(path, max_pixels, None).pixels.shape[-1]
+        if head in TIFF:
+            with tifffile.TiffFile(path) as file:
+                if not _is_for_pillow(file, file.pages[0], None):
+                    shape, axes = file.series[0].shape, file.series[0].axes
+                    _check_count(math.prod(shape), path, max_pixels)
+                    unread = np.empty(shape, "uint8")
+                    bands = _tiff_bands(unread, axes, path, None).shape[-1]
+                    return bands - _has_alpha(file.pages[0])
+        with open_header(path, max_pixels) as picture:
+            return 1 if picture.mode in (*MODES[:6], "1", "LA", "La") else 3
+
+
+def largest_pixel(raster: Raster) -> int | None:
+    """Return the largest of integer pixels of more than 8 bits, where no white is stated."""
+    pixels = raster.pixels[..., :-1] if raster.alpha else raster.pixels
+    deep = pixels.dtype.kind in "iu" and pixels.dtype.itemsize > 1 and raster.white is None
+    return int(pixels.max()) if deep else None
+
+
+def is_dark(largest: int | None) -> bool:
+    """Return whether pixels of 16 bits seem to be those of a camera of fewer."""
+    return largest is not None and 0 < largest < 2**DARK_BITS
+
+
+def dark_message(largest: int) -> str:
+    """Return what to say of dark pixels of 16 bits."""
+    bits = next(bits for bits in (8, 10, 12, DARK_BITS) if largest < 2**bits)
+    return (
+        "16-bit images should use their range, or they are taken for dark ones. Received: pixels "
+        f"of at most {bits} bits. If white is less than {WHITE}, pass the value that becomes 255, "
+        f"as {spell('white', 2**bits - 1)} for {bits} bits."
+    )
+
+
+def _read_npy(path, max_pixels, channels):
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.ndim not in (2, 3) or array.dtype.kind not in "biuf" or array.size == 0:
+        what = f"an array of shape {array.shape} and type {array.dtype}"
+        raise FileError("unreadable", path, what, "Save numbers as (height, width, bands).")
+    _check_count(array.size, path, max_pixels)
+    pixels = array[..., None] if array.ndim == 2 else _bands_last(array, path, channels)
+    return Raster(np.asarray(pixels))
+
+
+def _bands_last(array, path, channels):
+    """Return an array of three axes with the bands last, where they are last or first.
+
+    Without `channels` the bands are the shorter of the two axes.
+    """
+    first, last = array.shape[0], array.shape[-1]
+    if channels is None and first != last and min(first, last) <= BANDS:
+        return array if last < first else np.moveaxis(array, 0, -1)
+    if channels is not None and (first == channels) != (last == channels):
+        return array if last == channels else np.moveaxis(array, 0, -1)
+    wanted = "" if channels is None else f", where {channels} bands are wanted"
+    raise FileError("bands", path, f"an array of shape {array.shape}{wanted}")
+
+
+def _read_tiff(path, max_pixels, channels):
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        turn = page.tags.get("Orientation")
+        orientation = 1 if turn is None else int(turn.value)
+        if _is_for_pillow(file, page, channels):
+            raster = _read_pillow(path, max_pixels)
+            # Pillow has turned it already
+            pixels = _turned(raster.pixels, INVERSE.get(orientation, orientation))
+            white = _stated_white(file, page, pixels)
+            return Raster(pixels, raster.alpha, white, orientation)
+        series = file.series[0]
+        if len(file.series) > 1:
+            raise FileError("frames", path, f"{len(file.pages)} images")
+        _check_count(math.prod(series.shape), path, max_pixels)
+        try:
+            pixels = series.asarray()
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            fix = "Run `pip install imagecodecs`, or save the file without compression."
+            raise FileError("unreadable", path, str(error), fix) from error
+        if pixels.dtype.kind not in "biuf" or not pixels.size:
+            raise FileError("unreadable", path, f"pixels of the type {pixels.dtype}")
+        pixels = _tiff_bands(pixels, series.axes, path, channels)
+        return Raster(pixels, _has_alpha(page), _stated_white(file, page, pixels), orientation)
+
+
+def _has_alpha(page):
+    extra = page.tags.get("ExtraSamples")
+    return extra is not None and np.atleast_1d(extra.value)[-1] in (1, 2)
+
+
+def _is_for_pillow(file, page, channels):
+    """Whether Pillow reads all that the file holds: gray to 16 bits, 8-bit colours, CMYK."""
+    if len(file.pages) > 1:  # pages are bands where something says so; else Pillow tells of them
+        says = file.is_imagej or file.is_ome or file.is_shaped
+        return not says and channels in (None, 1, 3)
+    if page.sampleformat not in (1, None):  # not unsigned integers
+        return False
+    bits, samples = np.max(page.bitspersample), page.samplesperpixel
+    if samples == 1:
+        return bits in (1, 2, 4, 8, 16)
+    colors = {2: 3, 5: 4, 6: 3}  # photometric interpretation: RGB, CMYK, YCbCr
+    return bits <= 8 and samples == colors.get(int(page.photometric))
+
+
+def _tiff_bands(pixels, axes, path, channels):
+    """Return pixels (height, width, bands) of the axes that tifffile names."""
+    keep = [n for n, size in enumerate(pixels.shape) if size > 1 or axes[n] in "YX"]
+    axes = "".join(axes[n] for n in keep)
+    pixels = pixels.reshape([pixels.shape[n] for n in keep])
+    if pixels.ndim == 2:
+        return pixels[..., None]
+    bands = [n for n, axis in enumerate(axes) if axis in "SC"]
+    if pixels.ndim == 3 and len(bands) == 1:
+        return np.moveaxis(pixels, bands[0], -1)
+    if pixels.ndim == 3 and axes[0] not in "ZT":
+        if channels not in (None, 1):
+            return _bands_last(pixels, path, channels)
+        if pixels.shape[-1] <= BANDS < pixels.shape[0]:  # an array written row by row
+            return pixels
+    raise FileError("frames", path, f"an array of axes {axes} and shape {pixels.shape}")
+
+
+def _stated_white(file, page, pixels):
+    """Return the largest value of the camera, where a file of 16 bits says it, else None."""
+    if (pixels.dtype.kind, pixels.dtype.itemsize) != ("u", 2):
+        return None
+    tag = page.tags.get("MaxSampleValue")
+    stated = [] if tag is None else np.atleast_1d(tag.value).tolist()
+    stated.append((file.imagej_metadata or {}).get("max"))
+    bits = re.search(r'SignificantBits="(\d+)"', file.ome_metadata or "")
+    if bits:
+        stated.append(2 ** int(bits[1]) - 1)
+    cameras = [2**bits - 1 for bits in range(8, 17)]  # other numbers are of this image alone
+    return max((int(n) for n in stated if n in cameras and n >= pixels.max()), default=None)
+
+
+def _read_pillow(path, max_pixels):
+    picture = open_picture(path, max_pixels)
+    orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
+    if picture.mode not in MODES:
+        clear = picture.mode in ("RGBa", "PA") or "transparency" in picture.info
+        picture = picture.convert("L" if picture.mode == "1" else "RGBA" if clear else "RGB")
+    pixels = np.asarray(picture)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    return Raster(pixels, picture.mode in ("LA", "RGBA"), orientation=orientation)
+
+
+def open_picture(path, max_pixels: int | None = None):
+    """Return the loaded picture of Pillow; `max_pixels` replaces Pillow's limit.
+
+    Raises:
+        FileError: when it has more pixels, or several frames.
+    """
+    picture = open_header(path, max_pixels)
+    picture.load()
+    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
+        raise FileError("frames", path, f"{picture.n_frames} images")
+    return picture
+
+
+def open_header(path, max_pixels: int | None = None):
+    """Return the picture of Pillow, not yet loaded.
+
+    Raises:
+        FileError: when it has too many pixels.
+    """
+    from PIL import Image
+
+    try:
+        picture = Image.open(path)
+    except Image.DecompressionBombError:
+        with _pillow_limit:
+            before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                picture = Image.open(path)
+            finally:
+                Image.MAX_IMAGE_PIXELS = before
+    _check_count(picture.height * picture.width, path, max_pixels)
+    return picture
+
+
+def _check_count(count, path, max_pixels):
+    from PIL import Image
+
+    limit = max_pixels or 2 * (Image.MAX_IMAGE_PIXELS or 2**62)  # where Pillow refuses, too
+    if count > limit:
+        fix = (
+            f"If the file is what it should be, raise the limit: {spell('max_pixels', int(count))}."
+        )
+        raise FileError("large", path, f"{count:,} pixels, and a limit of {limit:,}", fix)
+
+
+def _read_deep_png(path, raster):
+    """Return all 16 bits of a coloured or transparent PNG, of which Pillow keeps 8."""
+    import tensorflow as tf
+
+    pixels = tf.io.decode_png(Path(path).read_bytes(), dtype=tf.uint16).numpy()
+    return Raster(pixels, pixels.shape[-1] in (2, 4), orientation=raster.orientation)
+
+
+def _to_bytes(raster, path, white):
+    """Return the pixels as uint8, of which `white` becomes 255."""
+    pixels = raster.pixels
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype == bool:
+        return pixels * np.uint8(255)
+    if raster.alpha:
+        colors = _to_bytes(
+            dataclasses.replace(raster, pixels=pixels[..., :-1], alpha=False), path, white
+        )
+        opaque = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+        alpha = np.nan_to_num(pixels[..., -1:] / opaque * 255).clip(0, 255).astype("uint8")
+        return np.concatenate([colors, alpha], -1)
+    low, high = pixels.min(), pixels.max()
+    if not np.isfinite([low, high]).all():
+        raise FileError("not finite", path, "NaN or infinite pixels")
+    if low < 0:
+        raise FileError("negative", path, f"pixels down to {low}")
+    if white is None and pixels.dtype.kind == "f":
+        example = spell(
+            "white", next((value for value in (1, 255) if high <= value), math.ceil(high))
+        )
+        fix = f"Pass the value that becomes 255, as {example}."
+        raise FileError("floats", path, f"floats in [{low:g}, {high:g}]", fix)
+    white = white or raster.white or WHITE
+    if high > white:
+        fix = f"Pass a larger {spell('white')}, as {spell('white', math.ceil(high))}."
+        raise FileError("bright", path, f"a pixel of {high:g} and white={white:g}", fix)
+    return (pixels.astype("float32") * np.float32(255 / white)).round().astype("uint8")
+
+
+def _turn(pixels, orientation, mask_shape):
+    """Return the pixels upright, unless the mask was drawn on them as stored."""
+    stored = pixels.shape[:2]
+    upright = stored[::-1] if orientation > 4 else stored  # 5 to 8 swap width and height
+    as_stored = stored == mask_shape and upright != mask_shape
+    return pixels if as_stored else _turned(pixels, orientation)
+
+
+def _turned(pixels, orientation):
+    """Return the pixels turned as an EXIF orientation says."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _fit(pixels, alpha, channels, path):
+    """Return the pixels with the channels that are wanted."""
+    from PIL import Image
+
+    bands = pixels.shape[-1]
+    if alpha and channels != bands:
+        if (pixels[..., -1] < 255).any():
+            warnings.warn(TRANSPARENT, stacklevel=1)
+        pixels, bands = pixels[..., :-1], bands - 1
+    if channels in (None, bands):
+        return np.ascontiguousarray(pixels)
+    if (bands, channels) == (1, 3):
+        return np.repeat(pixels, 3, axis=-1)
+    if (bands, channels) == (3, 1):
+        return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).convert("L"))[..., None]
+    raise FileError("bands", path, f"{bands} bands, where {channels} are wanted")

@@ -1,0 +1,273 @@
+"""One reader of images: what files say is heeded, refused with a remedy, or asked about."""
+
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from keras_fcn.datasets.files import FileError, read_image, read_mask
+from keras_fcn.datasets.images import TRANSPARENT, count_bands
+from keras_fcn.remedies import on_the_command_line
+
+
+def save(path, pixels, **options):
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def save_deep_png(path, pixels):
+    path.write_bytes(tf.io.encode_png(pixels).numpy())
+    return path
+
+
+def twelve_bits(rng, *shape):
+    pixels = rng.integers(0, 4096, shape).astype("uint16")
+    pixels.flat[0] = 4095
+    return pixels
+
+
+WRITERS = {
+    "gray png": ((7, 9, 1), lambda path, pixels: save(path, pixels[..., 0]), ".png"),
+    "rgb png": ((7, 9, 3), save_deep_png, ".png"),
+    "gray tiff": ((7, 9, 1), lambda path, pixels: save(path, pixels[..., 0]), ".tif"),
+    "rgb tiff": (
+        (7, 9, 3),
+        lambda path, pixels: tifffile.imwrite(path, pixels, photometric="rgb"),
+        ".tif",
+    ),
+    "planar tiff": (
+        (7, 9, 3),
+        lambda path, pixels: tifffile.imwrite(
+            path, np.moveaxis(pixels, -1, 0), photometric="rgb", planarconfig="separate"
+        ),
+        ".tif",
+    ),
+    "npy": ((7, 9, 3), lambda path, pixels: np.save(path, pixels), ".npy"),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_twelve_bits_in_sixteen_are_asked_about_and_read_with_white(tmp_path, rng, kind):
+    shape, write, suffix = WRITERS[kind]
+    pixels = twelve_bits(rng, *shape)
+    path = tmp_path / f"image{suffix}"
+    write(path, pixels)
+    with pytest.warns(UserWarning, match=r"at most 12 bits.*`white=4095`"):
+        dark = read_image(path)
+    np.testing.assert_array_equal(dark, np.rint(pixels / 65535 * 255))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(read_image(path, white=4095), np.rint(pixels / 4095 * 255))
+    with on_the_command_line(), pytest.warns(UserWarning, match=r"`--white 4095`"):
+        read_image(path)
+    with pytest.raises(FileError, match=r"Pass a larger `white`, as `white=4095`"):
+        read_image(path, white=1023)
+
+
+def ome(bits):
+    return (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        f'<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" '
+        f'SignificantBits="{bits}" SizeX="9" SizeY="7" SizeC="1" SizeZ="1" SizeT="1">'
+        '<TiffData IFD="0"/></Pixels></Image></OME>'
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"extratags": [(281, "H", 1, 4095, True)]},
+        {"imagej": True, "metadata": {"min": 0.0, "max": 4095.0}},
+        {"description": ome(12), "metadata": None},
+    ],
+    ids=["MaxSampleValue", "ImageJ", "OME"],
+)
+def test_white_is_what_the_file_says(tmp_path, rng, options):
+    pixels = twelve_bits(rng, 7, 9)
+    tifffile.imwrite(tmp_path / "image.tif", pixels, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        image = read_image(tmp_path / "image.tif")
+    np.testing.assert_array_equal(image[..., 0], np.rint(pixels / 4095 * 255))
+
+
+def test_a_display_range_is_no_white(tmp_path, rng):
+    """ImageJ's range of one image, as automatic contrast sets it, would differ from the next's."""
+    pixels = np.minimum(twelve_bits(rng, 7, 9), 3000)
+    metadata = {"min": 10.0, "max": 3127.0}
+    tifffile.imwrite(tmp_path / "image.tif", pixels, imagej=True, metadata=metadata)
+    with pytest.warns(UserWarning, match="at most 12 bits"):
+        read_image(tmp_path / "image.tif")
+
+
+@pytest.mark.parametrize("bands", [2, 4, 5, 8])
+@pytest.mark.parametrize("suffix", [".tif", ".npy"])
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_bands_for_networks_of_as_many_channels(tmp_path, rng, bands, suffix, first, planar):
+    pixels = rng.integers(0, 256, (30, 40, bands)).astype("uint8")
+    stored = np.moveaxis(pixels, -1, 0) if first else pixels
+    path = tmp_path / f"image{suffix}"
+    if suffix == ".npy":
+        np.save(path, stored)
+    elif planar == "contig":
+        tifffile.imwrite(path, stored)
+    else:
+        stored = np.moveaxis(pixels, -1, 0)
+        tifffile.imwrite(path, stored, photometric="minisblack", planarconfig="separate")
+    np.testing.assert_array_equal(read_image(path, channels=bands), pixels)
+    for channels in {6, *([] if bands == 4 and planar == "contig" else [1, 3])}:  # RGB and alpha
+        with pytest.raises(FileError):
+            read_image(path, channels=channels)
+
+
+def test_a_fourth_band_is_kept_or_refused_but_transparency_is_dropped(tmp_path, rng):
+    pixels = rng.integers(0, 256, (7, 9, 4)).astype("uint8")
+    band, clear = tmp_path / "band.tif", tmp_path / "clear.png"
+    tifffile.imwrite(band, pixels, photometric="rgb", extrasamples=["unspecified"])
+    with pytest.raises(FileError, match="4 bands, where 3 are wanted"):
+        read_image(band, channels=3)
+    np.testing.assert_array_equal(read_image(band, channels=4), pixels)
+    assert read_image(band).shape == (7, 9, 4)
+    save(clear, pixels)
+    with pytest.warns(UserWarning, match=TRANSPARENT[:20]):
+        np.testing.assert_array_equal(read_image(clear), pixels[..., :3])
+    np.testing.assert_array_equal(read_image(clear, channels=4), pixels)
+    assert (count_bands(band), count_bands(clear)) == (4, 3)
+
+
+def test_floats_need_a_white(tmp_path, rng):
+    pixels = rng.random((30, 40, 3)).astype("float32")
+    for path, write in ((tmp_path / "a.npy", np.save), (tmp_path / "a.tif", tifffile.imwrite)):
+        write(path, pixels)
+        with pytest.raises(FileError, match=r"floats in \[.*as `white=1`"):
+            read_image(path)
+        np.testing.assert_array_equal(read_image(path, white=1), np.rint(pixels * 255))
+    for value, message in ((np.nan, "finite"), (np.inf, "finite"), (-1, "0 or more")):
+        np.save(tmp_path / "a.npy", np.where(pixels > 0.5, pixels, value))
+        with pytest.raises(FileError, match=message):
+            read_image(tmp_path / "a.npy", white=1)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+def test_exif_orientations(tmp_path, orientation, suffix):
+    """As Pillow turns them, and as stored where only that fits the mask."""
+    from PIL import ImageOps
+
+    pixels = np.arange(48, dtype="uint8").reshape(6, 8) * 5
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    lossless = {"lossless": True} if suffix == ".webp" else {}
+    path = save(tmp_path / f"a{suffix}", np.dstack([pixels] * 3), exif=exif, **lossless)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+    np.testing.assert_array_equal(read_image(path), expected)
+    stored = read_image(path, mask_shape=(6, 8))
+    assert stored.shape == (6, 8, 3)
+    if orientation > 4 and suffix != ".jpg":
+        np.testing.assert_array_equal(stored[..., 0], pixels)
+
+
+def test_what_is_no_image_is_told_with_a_remedy_that_fits(tmp_path):
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_text("<html>404</html>")
+    (tmp_path / "text.npy").write_text("<html>404</html>")
+    np.save(tmp_path / "pickle.npy", np.array([{}], object))
+    frames = [Image.new("L", (8, 6), color) for color in (0, 255)]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    expected = {
+        "folder.png": "not a file",
+        "link.png": "broken link",
+        "empty.png": "unreadable",
+        "text.png": "unreadable",
+        "text.npy": "unreadable",
+        "pickle.npy": "unreadable",
+        "moving.gif": "frames",
+    }
+    for name, kind in expected.items():
+        for read in (read_image, read_mask, count_bands):
+            if (name, read) == ("moving.gif", count_bands):
+                continue  # reads the header only
+            with pytest.raises(FileError) as error:
+                read(tmp_path / name)
+            assert error.value.kind == kind
+            assert ("again" in str(error.value)) == (kind == "unreadable")
+    with pytest.raises(FileNotFoundError, match=r"no file.*none\.png"):
+        read_image(tmp_path / "none.png")
+
+
+def test_large_images_are_refused_with_the_limit_that_takes_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    for path in (tmp_path / "a.png", tmp_path / "a.tif", tmp_path / "a.npy"):
+        pixels = np.zeros((20, 30), "uint8")
+        np.save(path, pixels) if path.suffix == ".npy" else save(path, pixels)
+        for read in (read_image, read_mask):
+            with pytest.raises(FileError, match=r"600 pixels, .*100.*`max_pixels=600`") as error:
+                read(path)
+            assert error.value.kind == "large"
+            assert read(path, max_pixels=600).shape[:2] == (20, 30)
+            with on_the_command_line(), pytest.raises(FileError, match="`--max-pixels 600`"):
+                read(path)
+    assert Image.MAX_IMAGE_PIXELS == 50
+
+
+def test_a_claim_of_many_pixels_is_refused_before_they_are_decoded(tmp_path):
+    """A PNG of 60 bytes that claims 60000 x 60000 pixels."""
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    head = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    (tmp_path / "bomb.png").write_bytes(data)
+    with pytest.raises(FileError, match="3,600,000,000 pixels"):
+        read_image(tmp_path / "bomb.png")
+
+
+def test_names_of_all_kinds(tmp_path):
+    for name in ("a b.png", "Zürich 東京 😀.png", "[x]*?.png", "-a.png"):
+        assert read_image(save(tmp_path / name, np.zeros((2, 3), "uint8"))).shape == (2, 3, 1)
+
+
+@pytest.fixture(scope="module")
+def whole_files(tmp_path_factory):
+    """Whole files of every format, as bytes."""
+    folder = tmp_path_factory.mktemp("whole")
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 16, 3)).astype("uint8")
+    for suffix in ("png", "jpg", "bmp", "webp", "tif"):
+        save(folder / f"a.{suffix}", pixels)
+    save(folder / "a.gif", pixels[..., 0])
+    np.save(folder / "a.npy", pixels)
+    tifffile.imwrite(folder / "b.tif", np.dstack([pixels, pixels]).astype("uint16"))
+    save_deep_png(folder / "b.png", pixels.astype("uint16") * 257)
+    return [(path.name, path.read_bytes()) for path in sorted(folder.iterdir())]
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_damaged_files_give_one_kind_of_error(whole_files, tmp_path_factory, data):
+    """Cut short, with bytes flipped, or filled with noise: an image, or a `FileError`."""
+    name, content = data.draw(st.sampled_from(whole_files))
+    content = bytearray(content)
+    for _ in range(data.draw(st.integers(0, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    content = content[: data.draw(st.integers(0, len(content)))]
+    path = tmp_path_factory.getbasetemp() / f"damaged_{name}"
+    path.write_bytes(content)
+    for read in (read_image, read_mask, count_bands):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                read(path)
+            except FileError:
+                pass

@@ -1,0 +1,184 @@
+"""Masks: what is no class number is refused, and what numbers objects becomes classes."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from keras_fcn.datasets import read_classes
+from keras_fcn.datasets.files import FileError, list_files, read_mask, read_pair
+from keras_fcn.datasets.masks import label_instances, read_instances, touching
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(pixels).astype("uint8")).save(path)
+    return path
+
+
+def one_hot(count=4):
+    return np.eye(count, dtype="uint8")[np.arange(1200).reshape(30, 40) % count]
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "kind"),
+    [
+        ("a.npy", one_hot(), "one-hot"),
+        ("a.npy", np.moveaxis(one_hot(), -1, 0), "one-hot"),
+        ("a.npy", one_hot().astype("float32"), "one-hot"),
+        ("a.npy", one_hot(30), "one-hot"),
+        ("a.tif", one_hot(5), "one-hot"),
+        ("a.tif", one_hot(5).astype("float32"), "one-hot"),
+        ("a.npy", np.full((6, 8), 0.5), "fraction"),
+        ("a.tif", np.full((6, 8), 0.5, "float32"), "fraction"),
+        ("a.npy", np.full((6, 8), 2**32 + 1), "label range"),
+        ("a.tif", np.full((6, 8), 2**31 + 1, "uint32"), "label range"),
+        ("a.npy", np.full((6, 8), 2**63 + 1, "uint64"), "label range"),
+    ],
+)
+def test_labels_that_are_none(tmp_path, name, pixels, kind):
+    write = np.save if name.endswith("npy") else tifffile.imwrite
+    write(tmp_path / name, pixels)
+    with pytest.raises(FileError) as error:
+        read_mask(tmp_path / name)
+    assert error.value.kind == kind
+
+
+def test_one_hot_masks_in_a_picture(tmp_path):
+    with pytest.raises(FileError, match="argmax"):
+        read_mask(save(tmp_path / "a.png", one_hot(3)))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "int64"])
+@pytest.mark.parametrize("name", ["a.npy", "a.tif", "b.npy"])
+def test_integers_are_labels(tmp_path, dtype, name):
+    labels = (np.arange(48).reshape(6, 8) % 2).astype(dtype)
+    stored = labels[..., None] if name[0] == "b" else labels
+    (np.save if name.endswith("npy") else tifffile.imwrite)(tmp_path / name, stored)
+    np.testing.assert_array_equal(read_mask(tmp_path / name), labels)
+
+
+def test_the_colours_of_a_message_are_the_table_to_pass(tmp_path):
+    colors = np.array([(10, 20, 30), (200, 0, 0)])
+    path = save(tmp_path / "a.png", colors[np.arange(48).reshape(6, 8) % 2])
+    with pytest.raises(FileError, match=r"`colors=\{\(10, 20, 30\): 0, \(200, 0, 0\): 1\}`"):
+        read_mask(path)
+
+
+def test_touching_agrees_with_dilated_objects(rng):
+    from skimage.measure import label
+    from skimage.morphology import dilation, disk
+
+    instance_map = label(rng.random((40, 50)) < 0.3, connectivity=1)
+    numbers = range(1, instance_map.max() + 1)
+    near = [dilation(instance_map == number, disk(2)) for number in numbers]
+    np.testing.assert_array_equal(touching(instance_map), np.sum(near, 0) >= 2)
+
+
+def test_masks_of_objects_become_an_instance_map(tmp_path):
+    first, second = np.zeros((6, 8)), np.zeros((6, 8))
+    first[:, :3], second[:, 3:5] = 255, 255
+    paths = tuple(save(tmp_path / f"{n}.png", mask) for n, mask in enumerate((first, second)))
+    instance_map = read_instances(paths)
+    np.testing.assert_array_equal(instance_map, (first > 0) + 2 * (second > 0))
+    border = label_instances(instance_map, "border")
+    assert border[0].tolist() == [1, 2, 2, 2, 2, 0, 0, 0]
+    image = save(tmp_path / "image.png", np.zeros((6, 8)))
+    np.testing.assert_array_equal(read_pair(image, paths, instances="two")[1], instance_map > 0)
+    with pytest.raises(FileError, match="`instances='border'`"):
+        read_pair(image, paths)
+    with pytest.raises(ValueError, match="'two', 'border', 'numbers'"):
+        read_pair(image, paths, instances="three")
+
+
+@pytest.mark.parametrize(
+    ("mask", "found"),
+    [
+        ("1_mask.png", True),
+        ("1_Mask.gif", True),
+        ("1-label.tif", True),
+        ("1_seg.png", True),
+        ("1_L.png", True),
+        ("1 labels.npy", True),
+        ("1_manual.png", False),
+        ("2_mask.png", False),
+    ],
+)
+@pytest.mark.parametrize("together", [True, False])
+def test_masks_with_a_suffix(tmp_path, mask, found, together):
+    images = tmp_path if together else tmp_path / "images"
+    masks = tmp_path if together else tmp_path / "masks"
+    for path in (images / "1.png", images / "1_b.png", masks / mask):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    listing = list_files(images, masks)
+    assert listing.pairs == ([(images / "1.png", masks / mask)] if found else [])
+    listing = list_files(images, masks, mask_suffix=mask.rpartition(".")[0][1:])
+    assert len(listing.pairs) == mask.startswith("1")
+
+
+def test_a_mask_that_has_its_images_name_wins(tmp_path):
+    for name in ("images/1.png", "masks/1.png", "masks/1_mask.png"):
+        save(tmp_path / name, np.zeros((2, 2)))
+    listing = list_files(tmp_path / "images", tmp_path / "masks")
+    assert listing.pairs == [(tmp_path / "images/1.png", tmp_path / "masks/1.png")]
+    assert listing.masks_alone == [tmp_path / "masks/1_mask.png"]
+
+
+def test_classes_of_a_folder(tmp_path):
+    save(tmp_path / "images/1.png", np.zeros((2, 2)))
+    save(tmp_path / "masks/1.png", np.eye(2))
+    assert read_classes(tmp_path) is None
+    found = read_classes(tmp_path, 2)
+    assert (found.names, found.ignore, found.data) == (("class 0", "class 1"), 255, str(tmp_path))
+    picture = Image.fromarray(np.eye(2, dtype="uint8"), mode="P")
+    picture.putpalette([1, 2, 3, 40, 50, 60])
+    picture.save(tmp_path / "masks/1.png")
+    assert read_classes(tmp_path, 2).colors == ((1, 2, 3), (40, 50, 60))
+    text = "label,name,red,green,blue\n1,cell,9,8,7\n0,ground,0,0,0\n255,void,1,1,1\n"
+    (tmp_path / "classes.csv").write_text(text)
+    found = read_classes(tmp_path)
+    assert found.names == ("ground", "cell")
+    assert found.colors == ((0, 0, 0), (9, 8, 7))
+    assert read_classes((tmp_path / "images", tmp_path / "masks")).names == found.names
+    assert read_classes(tmp_path, names=["a", "b"]).names == ("a", "b")
+    assert read_classes(tmp_path, colors={(5, 5, 5): 0, (6, 6, 6): 1}).names == found.names
+    with pytest.raises(ValueError, match="3 and 2"):
+        read_classes(tmp_path, 3, names=["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "label;name\n0;a\n",
+        "label,name\n1,a\n",
+        "label,name\n0,a\n0,b\n",
+        "label,name\nzero,a\n",
+        "label,name,red\n0,a,1\n",
+        "label,name,red,green,blue\n0,a,1,2,300\n",
+        "label,name,red,green,blue\n0,a\n",
+    ],
+)
+def test_files_of_classes_that_break_a_rule(tmp_path, text):
+    from keras_fcn.datasets.names import read_class_file
+
+    (tmp_path / "classes.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"columns label,name.*classes\.csv"):
+        read_class_file(tmp_path / "classes.csv")
+
+
+@pytest.mark.parametrize(
+    ("source", "names", "ignore"),
+    [
+        ("camvid", 11, 11),
+        ("isbi2012", 2, 255),
+        ("nuclei", 3, 255),
+        ("nuclei/two", 2, 255),
+        ("shapes/street", 5, 255),
+        ("voc_segmentation/2012", 21, 255),
+    ],
+)
+def test_classes_of_the_catalogue(source, names, ignore):
+    found = read_classes(source)
+    assert (len(found.names), found.ignore, found.data) == (names, ignore, source)
