@@ -1,0 +1,1 @@
+"""This package beside what a user would pick instead, in one run: `python -m benchmarks`."""

@@ -1,0 +1,120 @@
+"""Print one table of times: this package by each engine, and the same networks in torch.
+
+    pip install '.[benchmark]'
+    python -m benchmarks --sizes 256 512 1024 --repeats 5
+
+Times are seconds of one image, the median over the repeats and their range; the ratio is to torch,
+channels last, float32, in the same run. All run in turn within a repeat, so what else the machine
+does meets all alike. What is not installed is left out. Runs on the CPU.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from importlib import metadata, util
+from pathlib import Path
+
+import numpy as np
+
+import keras_fcn
+
+REFERENCE = "torch"
+
+
+def processor():
+    """Return the processor's name, its cores, and which fast number formats it has."""
+    path = Path("/proc/cpuinfo")
+    text = path.read_text() if path.exists() else ""
+    lines = dict(line.split("\t: ", 1) for line in text.splitlines() if "\t: " in line)
+    name = lines.get("model name", platform.processor())
+    flags = lines.get("flags", "").split()
+    formats = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni") if flag in flags]
+    return f"{name}, {text.count('processor')} cores, {' '.join(formats)}"
+
+
+def ours(model, engine, precision="float32"):
+    return lambda image: keras_fcn.predict_image(model, image, engine=engine, precision=precision)
+
+
+def theirs(model, dtype):
+    import torch
+
+    model = model.eval().to(memory_format=torch.channels_last)
+
+    def predict(image):
+        images = torch.from_numpy(image[None].transpose(0, 3, 1, 2).astype("float32"))
+        images = images.contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            return model(images).float().permute(0, 2, 3, 1)[0].numpy()
+
+    return predict
+
+
+def contestants(name):
+    """Return {what computes: function of one image}."""
+    model = getattr(keras_fcn, name)()
+    functions = {"keras": ours(model, "keras")}
+    if util.find_spec("openvino"):
+        functions["openvino"] = ours(model, "openvino")
+        if "avx512_bf16" in processor():
+            functions["openvino, bfloat16"] = ours(model, "openvino", "bfloat16")
+    if util.find_spec("onnxruntime") and util.find_spec("tf2onnx"):
+        functions["onnx"] = ours(model, "onnx")
+    if util.find_spec("torch"):
+        import torch
+
+        from benchmarks import peers
+
+        functions[REFERENCE] = theirs(getattr(peers, name)(), torch.float32)
+        functions["torch, bfloat16"] = theirs(getattr(peers, name)(), torch.bfloat16)
+    if name == "UNet" and util.find_spec("segmentation_models_pytorch"):
+        import segmentation_models_pytorch as smp
+
+        peer = smp.Unet("vgg16", encoder_weights=None, classes=2, activation="softmax2d")
+        functions["smp, VGG16 encoder"] = theirs(peer, torch.float32)
+    return functions
+
+
+def measure(functions, image, repeats):
+    """Return {what computes: seconds of each repeat}, all in turn within a repeat."""
+    seconds = {name: [] for name in functions}
+    for function in functions.values():
+        function(image)  # compiles
+    for _ in range(repeats):
+        for name, function in functions.items():
+            begin = time.perf_counter()
+            function(image)
+            seconds[name].append(time.perf_counter() - begin)
+    return seconds
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--networks", nargs="+", default=["FCN8s", "UNet"])
+    parser.add_argument("--sizes", nargs="+", type=int, default=[256, 512, 1024])
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    packages = ("tensorflow", "keras", "openvino", "onnxruntime", "torch")
+    versions = [f"{p} {metadata.version(p)}" for p in packages if util.find_spec(p)]
+    print(f"{processor()}; {', '.join(versions)}\n")
+    print("| network | size | by | seconds | range | ratio to torch |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    rng = np.random.default_rng(0)
+    for network in options.networks:
+        functions = contestants(network)
+        for size in options.sizes:
+            image = rng.integers(0, 256, (size, size, 3), "uint8")
+            seconds = measure(functions, image, options.repeats)
+            middle = {name: statistics.median(times) for name, times in seconds.items()}
+            for name, times in seconds.items():
+                ratio = f"{middle[name] / middle[REFERENCE]:.2f}" if REFERENCE in middle else ""
+                print(
+                    f"| {network} | {size} | {name} | {middle[name]:.3f} "
+                    f"| {min(times):.3f} to {max(times):.3f} | {ratio} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
