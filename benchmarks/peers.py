@@ -1,5 +1,7 @@
 """The same networks in torch, written apart: FCN-8s and U-Net with `padding="same"`."""
 
+import itertools
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -18,7 +20,7 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(
             nn.Sequential(conv(a, b), conv(b, b)) for a, b in zip(widths, filters, strict=False)
         )
-        pairs = list(zip(filters[:-1], filters[1:], strict=True))
+        pairs = list(itertools.pairwise(filters))
         self.up = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairs)
         self.merge = nn.ModuleList(nn.Sequential(conv(2 * a, a), conv(a, a)) for a, _ in pairs)
         self.score = nn.Conv2d(filters[0], classes, 1)
