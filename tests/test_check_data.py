@@ -1,10 +1,13 @@
+import argparse
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_fcn.commands import check_data as check_data_command
 from keras_fcn.datasets import check_data, print_report
+from keras_fcn.datasets.findings import FINDINGS, Finding
 
 
 @pytest.fixture
@@ -138,6 +141,28 @@ def all_empty(images, masks):
         save(masks / f"{name}.png", np.zeros((8, 12)))
 
 
+def broken_link(images, masks):
+    (masks / "a.png").unlink()
+    (masks / "a.png").symlink_to("gone.png")
+
+
+def folder_named_as_image(images, masks):
+    (images / "a.png").unlink()
+    (images / "a.png").mkdir()
+
+
+def swapped(images, masks):
+    for name in "abc":
+        (images / f"{name}.png").rename(images.parent / "kept.png")
+        (masks / f"{name}.png").rename(images / f"{name}.png")
+        (images.parent / "kept.png").rename(masks / f"{name}.png")
+
+
+def one_hot(images, masks):
+    (masks / "a.png").unlink()
+    np.save(masks / "a.npy", np.eye(3)[np.arange(96).reshape(8, 12) % 3])
+
+
 def palettes(images, masks):
     save_palette(masks / "a.png", np.eye(8, 12), [[0, 0, 0], [255, 0, 0]])
     save_palette(masks / "b.png", np.eye(8, 12), [[0, 0, 0], [0, 255, 0]])
@@ -167,6 +192,10 @@ def palettes(images, masks):
         (nothing, "no pairs"),
         (all_empty, "all masks empty"),
         (palettes, "palettes differ"),
+        (broken_link, "broken link"),
+        (folder_named_as_image, "not a file"),
+        (swapped, "swapped"),
+        (one_hot, "one-hot"),
     ],
     ids=lambda value: getattr(value, "__name__", value),
 )
@@ -198,6 +227,30 @@ def dark(images, masks):
     Image.fromarray(np.full((8, 12), 4095, "uint16")).save(images / "a.tif")
 
 
+def from_one(images, masks):
+    for name in "abc":
+        save(masks / f"{name}.png", np.arange(96).reshape(8, 12) % 3 + 1)
+
+
+def gap(images, masks):
+    for name in "abc":
+        save(masks / f"{name}.png", np.arange(96).reshape(8, 12) % 2 * 2)
+
+
+def upside_down(images, masks):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    save(images / "a.png", np.random.default_rng(0).integers(0, 256, (8, 12, 3)), exif=exif)
+
+
+def objects(images, masks):
+    for number, name in enumerate("abc"):
+        pixels = np.zeros((8, 12))
+        for cell in range(number + 2):
+            pixels[2:6, 3 * cell : 3 * cell + 2] = cell + 1
+        save(masks / f"{name}.png", pixels)
+
+
 @pytest.mark.parametrize(
     ("damage", "arguments", "kind"),
     [
@@ -207,6 +260,11 @@ def dark(images, masks):
         (gray_levels, {}, "gaps"),
         (dark, {}, "dark"),
         (half_empty, {"num_classes": 4}, "class absent"),
+        (from_one, {}, "from 1"),
+        (gap, {}, "class missing"),
+        (binary, {"ignore": 255}, "one class"),
+        (upside_down, {}, "turned"),
+        (objects, {}, "objects"),
     ],
 )
 def test_warnings_do_not_fail(folders, damage, arguments, kind, capsys):
@@ -244,6 +302,48 @@ def test_markup_in_file_names_is_printed_as_it_is(folders, capsys):
     (folders[0] / "a.png").rename(folders[0] / "[red]a.png")
     assert print_report(check_data(*folders)) == 1
     assert "[red]a.png" in re.sub(r"[\s│]", "", capsys.readouterr().out)
+
+
+def test_a_broken_link_hides_no_other_finding(folders):
+    broken_link(*folders)
+    save(folders[1] / "b.png", np.zeros((8, 13)))
+    assert {"broken link", "size"} <= kinds(check_data(*folders))
+
+
+def test_a_class_is_printed_with_its_name(folders, capsys):
+    (folders[1].parent / "classes.csv").write_text("label,name\n0,sky\n1,tree\n2,road\n3,car\n")
+    report = check_data(*folders)
+    assert report.names == ("sky", "tree", "road", "car")
+    assert print_report(report) == 0
+    output = capsys.readouterr().out
+    assert all(name in output for name in report.names)
+
+
+def test_masks_with_a_suffix_are_noted(folders):
+    images, masks = folders
+    for path in list(masks.iterdir()):
+        path.rename(images / f"{path.stem}_mask.png")
+    report = check_data(images, images, num_classes=3)
+    assert report.pairs == 3
+    assert kinds(report) == {"named"}
+    (images / "a_mask.png").rename(images / "a_truth.png")
+    assert "image alone" in kinds(check_data(images, images))
+    assert check_data(images, images, mask_suffix="_truth").pairs == 1
+
+
+@pytest.mark.parametrize("kind", FINDINGS)
+def test_every_fix_is_spelled_for_the_caller(kind):
+    """On the command line a fix names options, and each of them exists."""
+    from keras_fcn.remedies import on_the_command_line
+
+    with on_the_command_line():
+        fix = Finding(kind, ()).fix
+    assert not re.search(r"`\w+=", fix)
+    parser = argparse.ArgumentParser()
+    check_data_command.add(parser.add_subparsers())
+    help_text = parser._subparsers._group_actions[0].choices["check-data"].format_help()
+    for option in re.findall(r"`(--[\w-]+)", fix):
+        assert option in help_text
 
 
 def test_missing_folder(tmp_path):

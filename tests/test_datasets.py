@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+import tifffile
 from PIL import Image
 
 from keras_fcn import datasets
@@ -190,6 +192,128 @@ def test_binary_masks_need_to_be_explained(tmp_path):
     np.testing.assert_array_equal(labels, np.eye(6, 8))
     _, labels = next(iter(load(tmp_path, "all", ignore=255)))
     np.testing.assert_array_equal(labels, np.eye(6, 8) * 255)
+
+
+@pytest.mark.parametrize("names", ["{}_mask.png", "masks/{}_mask.png", "masks/{}.gif"])
+def test_crops_with_masks_of_0_and_255_in_the_ways_people_name_them(tmp_path, names):
+    for number in range(3):
+        images = tmp_path if names.startswith("{") else tmp_path / "images"
+        save(images / f"{number}.png", np.full((6, 8), number))
+        save(tmp_path / names.format(number), np.eye(6, 8) * 255)
+    dataset = load(tmp_path, "all", values={0: 0, 255: 1})
+    assert numbers(dataset) == [0, 1, 2]
+    for _, labels in dataset:
+        np.testing.assert_array_equal(labels, np.eye(6, 8))
+
+
+def write_objects(folder):
+    """Two images with three objects each, of which two touch; returns their instance map."""
+    instance_map = np.zeros((20, 30), "uint16")
+    instance_map[2:12, 2:10], instance_map[2:12, 10:20], instance_map[15:19, 25:29] = 1, 2, 3
+    for name in ("first", "second"):
+        save(folder / name / "images" / f"{name}.png", np.zeros((20, 30, 3)))
+        for number in (1, 2, 3):
+            mask = (instance_map == number) * 255
+            save(folder / name / "masks" / f"object{number}.png", mask)
+    return instance_map
+
+
+def test_a_folder_for_each_image_with_a_mask_for_each_object(tmp_path):
+    instance_map = write_objects(tmp_path)
+    with pytest.raises(ValueError, match="`instances='border'`"):
+        load(tmp_path, "all")
+    _, numbers = next(iter(load(tmp_path, "all", instances="numbers")))
+    np.testing.assert_array_equal(numbers, instance_map)
+    _, two = next(iter(load(tmp_path, "all[:1]", instances="two")))
+    np.testing.assert_array_equal(two, instance_map > 0)
+    _, border = next(iter(load(tmp_path, "all", instances="border", crop_size=10, batch_size=2)))
+    assert border.shape == (2, 10, 10)
+    with pytest.raises(ValueError, match="Leave out"):
+        load(tmp_path, "all", instances="two", values={0: 0})
+
+
+def test_instance_maps_are_asked_about_and_read_as_classes(tmp_path):
+    rng = np.random.default_rng(0)
+    for number, cells in enumerate((3, 5, 8)):
+        mask = np.zeros((20, 90), "uint8")
+        for cell in range(cells):
+            mask[4:16, 10 * cell + 1 : 10 * cell + 9] = cell + 1
+        save(tmp_path / "images" / f"{number}.png", rng.integers(0, 255, mask.shape))
+        save(tmp_path / "masks" / f"{number}.png", mask)
+    with pytest.warns(UserWarning, match="`instances='border'`"):
+        load(tmp_path, "all")
+    for kind, classes in (("two", {0, 1}), ("border", {0, 1, 2}), ("numbers", {0, 1, 2, 3})):
+        _, labels = next(iter(load(tmp_path, "all", instances=kind)))
+        assert set(np.unique(labels)) <= classes
+        assert (labels.numpy() > 0).any()
+
+
+def test_border_weights_of_objects_that_touch(tmp_path):
+    instance_map = write_objects(tmp_path)
+    dataset = load(tmp_path, "all", instances="numbers", batch_size=2)
+    _, labels, weights = next(iter(datasets.add_border_weights(dataset, instances="two")))
+    np.testing.assert_array_equal(labels[0], instance_map > 0)
+    np.testing.assert_array_equal(weights[1], border_weights(instance_map))
+    assert weights.numpy()[0, 5, 9] > 10  # where they touch
+
+
+def test_names_win_over_folders_of_the_same_name(tmp_path, monkeypatch, data_dir):
+    write_pairs(tmp_path / "shapes" / "images", tmp_path / "shapes" / "masks", "ab")
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match=r"For the folder write '\./shapes'"):
+        assert datasets.resolve_source("shapes") == "shapes"
+    assert datasets.resolve_source("shapes/cells") == "shapes/cells"
+    assert numbers(load("./shapes", "all")) == [0, 1]
+    assert numbers(load(tmp_path / "shapes", "all")) == [0, 1]
+    with pytest.warns(UserWarning, match="data set"):
+        image, _ = next(iter(load("shapes", "val[:1]", data_dir=data_dir)))
+    assert image.shape == (96, 96, 1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({1, 2, 3}, r"class 0 never occurs.*`values=\{1: 0, 2: 1\}`"),
+        ({0, 2, 3}, "Every class below the largest"),
+        ({0, 1, 2}, None),
+    ],
+)
+def test_classes_that_never_occur_are_told(tmp_path, recwarn, labels, message):
+    pixels = np.resize(sorted(labels), (6, 8))
+    save(tmp_path / "images" / "a.png", np.zeros((6, 8)))
+    save(tmp_path / "masks" / "a.png", pixels)
+    load(tmp_path, "all")
+    told = [str(warning.message) for warning in recwarn if warning.category is UserWarning]
+    assert bool(told) == (message is not None)
+    assert message is None or re.search(message, told[0])
+
+
+@pytest.mark.parametrize("bands", [2, 5])
+def test_images_of_other_bands(tmp_path, rng, bands):
+    pixels = rng.integers(0, 256, (20, 30, bands)).astype("uint8")
+    (tmp_path / "images").mkdir()
+    np.save(tmp_path / "images" / "a.npy", pixels)
+    tifffile.imwrite(tmp_path / "images" / "b.tif", pixels, photometric="minisblack")
+    for name in "ab":
+        save(tmp_path / "masks" / f"{name}.png", np.arange(600).reshape(20, 30) % 2)
+    dataset = load(tmp_path, "all", batch_size=2)
+    assert dataset.element_spec[0].shape[-1] == bands
+    for image in next(iter(dataset))[0]:
+        np.testing.assert_array_equal(image, pixels)
+    save(tmp_path / "images" / "b.tif", pixels[..., 0])
+    with pytest.raises(ValueError, match="1 bands, and"):
+        load(tmp_path, "all")
+
+
+def test_white_goes_to_every_image(tmp_path):
+    pixels = np.linspace(0, 4095, 48).reshape(6, 8).astype("uint16")
+    (tmp_path / "images").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "images" / "a.tif")
+    save(tmp_path / "masks" / "a.png", np.eye(6, 8))
+    with pytest.warns(UserWarning, match="`white=4095`"):
+        load(tmp_path, "all")
+    image, _ = next(iter(load(tmp_path, "all", white=4095)))
+    np.testing.assert_array_equal(image[..., 0], np.rint(pixels / 4095 * 255))
 
 
 # Files

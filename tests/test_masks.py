@@ -182,3 +182,16 @@ def test_files_of_classes_that_break_a_rule(tmp_path, text):
 def test_classes_of_the_catalogue(source, names, ignore):
     found = read_classes(source)
     assert (len(found.names), found.ignore, found.data) == (names, ignore, source)
+
+
+@pytest.mark.parametrize("palette", [[0, 0, 0, 255, 255, 255], [255, 255, 255, 0, 0, 0]])
+def test_a_gif_is_what_it_shows(tmp_path, palette):
+    """GIF numbers its colours by itself: index 0 may be black or white."""
+    index = np.eye(6, 8, dtype="uint8")
+    picture = Image.fromarray(index, mode="P")
+    picture.putpalette(palette)
+    picture.save(tmp_path / "a.gif", optimize=False)
+    shown = np.array(palette).reshape(2, 3)[index, 0]
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.gif"), shown)
+    values = read_mask(tmp_path / "a.gif", values={0: 0, 255: 1})
+    np.testing.assert_array_equal(values, shown > 0)

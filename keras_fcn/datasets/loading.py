@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_fcn.arguments import check_positive_integer
+from keras_fcn.arguments import check_choice, check_positive_integer
 
 FOLDER_OPTIONS = (
     "colors",
@@ -123,16 +123,21 @@ def load(
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def add_border_weights(dataset, ignore=255, **options):
+def add_border_weights(dataset, ignore=255, instances=None, **options):
     """Add the U-Net paper's border weights to a dataset, as sample weights for `fit`.
 
     They are computed from the label maps as they come, cropped and augmented, so
-    the borders that count are those that the network sees.
+    the borders that count are those that the network sees. Objects that touch are
+    told apart where the labels are their numbers; in a map of two classes a connected
+    piece is one object.
 
     Args:
         dataset: `tf.data.Dataset` of images and label maps, as `load` gives it,
             batched or not.
         ignore: the label of void pixels, which get the weight 0.
+        instances: of a dataset of `load(..., instances="numbers")`: the label maps to
+            give, "two" or "border" (see
+            `keras_fcn.datasets.masks.label_instances`); no pixel is then void.
         **options: `w0`, `sigma` and `class_weights` of
             `keras_fcn.losses.border_weights`.
 
@@ -150,17 +155,26 @@ def add_border_weights(dataset, ignore=255, **options):
     """
     import tensorflow as tf
 
+    from keras_fcn.datasets.masks import label_instances
     from keras_fcn.losses import border_weights
 
+    if instances is not None:
+        ignore = None  # 255 is an object like others
+        check_choice("instances", instances, ("two", "border"))
+
     def weigh(labels):
-        cells = np.where(labels == ignore, 0, labels)
-        maps = cells.reshape(-1, *cells.shape[-2:])  # (batch or 1, height, width)
-        weights = np.stack([border_weights(cell_map, **options) for cell_map in maps])
-        return np.where(labels == ignore, 0, weights.reshape(labels.shape)).astype("float32")
+        void = np.equal(labels, -1 if ignore is None else ignore)
+        cells = np.where(void, 0, labels).reshape(-1, *labels.shape[-2:])  # (batch or 1, H, W)
+        weights = np.stack([border_weights(cell_map, **options) for cell_map in cells])
+        if instances is not None:
+            labels = np.stack([label_instances(cell_map, instances) for cell_map in cells])
+        weights = np.where(void, 0, weights.reshape(void.shape)).astype("float32")
+        return labels.reshape(void.shape), weights
 
     def add(image, labels):
-        weights = tf.numpy_function(weigh, (labels,), tf.float32, stateful=False)
-        return image, labels, tf.ensure_shape(weights, labels.shape)
+        given, weights = tf.numpy_function(weigh, (labels,), (tf.int32, tf.float32), stateful=False)
+        shape = labels.shape
+        return image, tf.ensure_shape(given, shape), tf.ensure_shape(weights, shape)
 
     calls = {"num_parallel_calls": tf.data.AUTOTUNE}
     return dataset.map(add, **calls).prefetch(tf.data.AUTOTUNE)

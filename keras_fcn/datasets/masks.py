@@ -19,7 +19,8 @@ def read_mask(path, colors=None, values=None, max_pixels: int | None = None) -> 
     """Read a mask as a label map.
 
     Palette files are read as their indices, never as their colours, unless
-    `colors` is given.
+    `colors` is given. Only GIF, which numbers its colours as it likes, is read as the
+    gray levels that it shows.
 
     Args:
         path: file of the mask, in a lossless format.
@@ -200,7 +201,7 @@ def read_palette(path) -> list | None:
 
     try:
         with open_header(path, max_pixels=2**62) as picture:
-            if picture.mode != "P":
+            if picture.mode != "P" or picture.format == "GIF":
                 return None
             return np.reshape(picture.getpalette("RGB"), (-1, 3)).tolist()
     except UnidentifiedImageError:  # of `.npy`, or a TIFF that is nothing for Pillow
@@ -247,7 +248,11 @@ def _open_lossless(path, max_pixels):
 
 def _decode(picture, path, colors):
     """Return the values of a mask, or with `colors` the labels of its colours."""
-    picture = _without_alpha(picture, path, keep_palette=colors is None)
+    is_gif = picture.format == "GIF"
+    picture = _without_alpha(picture, path, keep_palette=colors is None and not is_gif)
+    if is_gif and picture.mode != "L":
+        pixels = np.asarray(picture.convert("RGB"))
+        picture = picture.convert("L" if (pixels == pixels[..., :1]).all() else "RGB")
     if colors is not None:
         red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB"), "int32"), 2, 0)
         codes = {_code(*color): label for color, label in check_colors(colors).items()}
