@@ -7,7 +7,6 @@ import shlex
 import numpy as np
 import pytest
 from PIL import Image
-from skimage.measure import label
 
 from keras_fcn.commands import main
 
@@ -82,27 +81,3 @@ def test_crops_from_a_camera_of_12_bits(crops, capsys):
     assert white == ["--white", "4095"]
     assert main([*check, *white]) == 0
     assert "warnings: 0" in capsys.readouterr().out
-
-
-def test_one_mask_for_each_object(tmp_path, monkeypatch, capsys):
-    """As the 2018 Data Science Bowl has them: a folder for each image, a mask for each nucleus."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "flat").mkdir()
-    draw_crops(tmp_path / "flat", count=4)
-    for number in range(4):
-        image = tmp_path / "cells" / f"cell{number}" / "images" / f"cell{number}.png"
-        image.parent.mkdir(parents=True)
-        (tmp_path / "flat" / f"crop{number}.png").rename(image)
-        cells = label(np.asarray(Image.open(tmp_path / "flat" / f"crop{number}_mask.png")))
-        masks = image.parents[1] / "masks"
-        masks.mkdir()
-        for cell in range(1, cells.max() + 1):
-            mask = Image.fromarray((cells == cell).astype("uint8") * 255)
-            mask.save(masks / f"{cell}.png")
-    train = ["train", "--data", "cells", "--output", "run", "--split", "all[:3]", "--epochs", "1"]
-    train += ["--validation", "all[3:]", "--model", "unet", "--filters", "8", "16"]
-    train += ["--crop-size", "32", "--batch-size", "3"]
-    assert main(train) == 1
-    instances = remedy(capsys.readouterr().err, "--instances")
-    assert instances == ["--instances", "border"]
-    assert main([*train, *instances]) == 0
