@@ -58,7 +58,10 @@ class BilinearCorners(keras.layers.Layer):
     """
 
     def call(self, x):
+        batch, height, width, channels = ops.shape(x)
         x = ops.repeat(ops.repeat(x, 2, axis=1), 2, axis=2)
+        # in a TensorFlow graph a repeated map has forgotten its number of channels
+        x = ops.reshape(x, (batch, 2 * height, 2 * width, channels))
         x = ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="symmetric")
         return ops.average_pool(x, 2, strides=1)
 

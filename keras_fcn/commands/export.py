@@ -1,0 +1,41 @@
+"""`keras-fcn export`: write a model as a file of another runtime."""
+
+from pathlib import Path
+
+FORMATS = ("saved_model", "onnx", "litert", "openvino", "bioimageio")
+SUFFIXES = dict(zip(FORMATS, ("_saved_model", ".onnx", ".tflite", ".xml", ".zip"), strict=True))
+
+
+def add(commands):
+    export = commands.add_parser(
+        "export",
+        help="write a model as a file for another runtime",
+        description="Writes a model as a file that runs without Keras, for images of any size, "
+        "with the names and colours of its classes; runs the file in its own runtime, and prints "
+        "how far that is from Keras.",
+    )
+    export.add_argument(
+        "--weights",
+        required=True,
+        metavar="NAME|FILE",
+        help="a name that `keras-fcn models` lists, or a model saved as a .keras file",
+    )
+    export.add_argument("--format", required=True, choices=FORMATS)
+    export.add_argument(
+        "--output",
+        type=Path,
+        metavar="PATH",
+        help="file, or folder for a SavedModel (default: the name of the weights, here)",
+    )
+    export.set_defaults(run=run)
+
+
+def run(options):
+    from keras_fcn.catalogue import load_model
+    from keras_fcn.exports import export
+
+    output = options.output
+    if output is None:
+        output = Path(Path(options.weights).name.removesuffix(".keras") + SUFFIXES[options.format])
+    difference = export(load_model(options.weights), output, options.format)
+    print(f"{output}: run in its own runtime, at most {difference:.1e} from Keras")

@@ -1,0 +1,188 @@
+"""Models as files of other runtimes, each run there before it bears its name."""
+
+import contextlib
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_fcn.arguments import check_choice
+from keras_fcn.atomic import replacing
+from keras_fcn.catalogue import classes_of
+from keras_fcn.exports.formats import FORMATS, Exported, check_packages, open_export
+
+__all__ = ["Exported", "export", "open_export"]
+
+# What may differ at most, as a share of the range of the output, and where that share is
+# below what float32 resolves.
+TOLERANCE = 1e-3
+ROUNDING = 1e-6
+
+
+def export(model, path, format):
+    """Write a model as a file that runs without Keras, and run it there.
+
+    The file takes what the model takes: any height, width and number of images, and raw
+    pixels for a model with `include_preprocessing=True`. Class names, palette and void
+    label are in the metadata of `"onnx"` and `"openvino"` files under the key "classes",
+    for `"saved_model"` in `assets.extra/classes.json` in the folder, and for `"litert"` in
+    `<path>.json`, as JSON. The file bears its name once its own runtime has given what
+    Keras gives, on images of two sizes.
+
+    Args:
+        model: Keras model from one batch of images `(batch, height, width, channels)` to
+            one batch of maps.
+        path: file to write, ending in `.onnx`, `.xml` (OpenVINO, weights in a `.bin`
+            beside it), `.tflite` (LiteRT) or `.zip` (BioImage Model Zoo); for
+            `"saved_model"` the folder. It must not exist.
+        format: `"saved_model"`, `"onnx"`, `"litert"`, `"openvino"` or `"bioimageio"`.
+
+    Returns:
+        The largest difference between the outputs of Keras and of the file, a float.
+
+    Raises:
+        ValueError: for another format or ending, a model of another kind, or outputs that
+            differ by more than 0.001 of their range; then nothing is written.
+        FileExistsError: when `path`, or a file that belongs to it, exists.
+        ImportError: when a package that the format needs is missing; it says which.
+
+    Example:
+
+    >>> from keras_fcn import UNet
+    >>> difference = export(UNet(filters=(8, 16)), "unet.onnx", "onnx")  # doctest: +SKIP
+    >>> difference < 1e-5  # doctest: +SKIP
+    True
+    """
+    check_choice("format", format, tuple(FORMATS))
+    path = Path(path)
+    _check_path(path, format)
+    _check_model(model)
+    kind = FORMATS[format]
+    check_packages(format, (*kind.converters, kind.runtime))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _float32(model), replacing(path) as beside:
+        free = _free_size(model)
+        examples = [(images, call(free, images)) for images in example_images(free)]
+        kind.write(free, beside, classes_of(model))
+        difference = _compare(kind.open(beside), examples, format)
+        for companion in set(beside.parent.iterdir()) - {beside}:
+            companion.rename(path.with_name(companion.name))
+    return difference
+
+
+def _check_path(path, format):
+    suffix = FORMATS[format].suffix
+    if path.suffix != suffix and suffix:
+        raise ValueError(
+            f"A file of the format {format!r} should end in '{suffix}'. Received: '{path}'. Pass "
+            f"'{path.with_suffix(suffix)}'."
+        )
+    for taken in (path, *FORMATS[format].companions(path)):
+        if taken.exists() or taken.is_symlink():
+            raise FileExistsError(
+                f"An export does not replace what exists. Received: '{path}', and there is "
+                f"'{taken}'. Remove it, or choose another name."
+            )
+
+
+def _check_model(model):
+    shapes = []
+    if isinstance(model, keras.Model) and model.built:
+        shapes = [tensor.shape for tensor in (*model.inputs, *model.outputs)]
+    if [len(shape) for shape in shapes] != [4, 4]:
+        raise ValueError(
+            "The model should take one batch of images (batch, height, width, channels) and give "
+            f"one batch of maps. Received: {getattr(model, 'name', model)!r} with the shapes "
+            f"{shapes} of inputs and outputs. A classifier becomes such a model by "
+            "`keras_fcn.fully_convolutional`."
+        )
+
+
+@contextlib.contextmanager
+def _float32(model):
+    """Let a model of mixed precision compute in float32, as the formats do."""
+    layers = list(model._flatten_layers())
+    policies = [layer.dtype_policy for layer in layers]
+    try:
+        for layer, policy in zip(layers, policies, strict=True):
+            if policy.name.startswith("mixed_"):
+                layer.dtype_policy = "float32"
+        yield
+    finally:
+        for layer, policy in zip(layers, policies, strict=True):
+            layer.dtype_policy = policy
+
+
+def _free_size(model):
+    """Return the model, or one with the same layers if its height or width is fixed."""
+    height, width, channels = model.input_shape[1:]
+    if height is None and width is None:
+        return model
+    images = keras.Input((None, None, channels), name=model.inputs[0].name)
+    try:
+        return keras.models.clone_model(model, images, clone_function=lambda layer: layer)
+    except Exception as error:  # a layer may raise anything for a size that it was not made for
+        raise ValueError(
+            "The model should be one for images of any size. Received: a model for images of "
+            f"{height}x{width}, with a layer that needs that size: {error}. "
+            "`keras_fcn.fully_convolutional` makes a model for any size of a classifier."
+        ) from error
+
+
+def example_images(model):
+    """Return batches of noise (batch, height, width, channels) of two sizes that fit.
+
+    One image of each batch is in [0, 1], the other in [0, 255], for models of both.
+    """
+    rng = np.random.default_rng(0)
+    channels = model.input_shape[-1]
+    ranges = np.reshape([1, 255], (2, 1, 1, 1))
+    return [(rng.random((2, *size, channels)) * ranges).astype("float32") for size in _sizes(model)]
+
+
+def _sizes(model):
+    """Return two sizes, neither a multiple of a stride, that leave an output."""
+    for scale in range(1, 17):
+        sizes = [(37 * scale, 65 * scale), (66 * scale, 35 * scale)]
+        if all(_fits(model, size) for size in sizes):
+            return sizes
+    raise ValueError(
+        f"The model should give an output for images of {sizes[0]} pixels. Received: "
+        f"{model.name!r}, which gives none."
+    )
+
+
+def _fits(model, size):
+    try:
+        shape = model.compute_output_shape((1, *size, model.input_shape[-1]))
+    except ValueError:  # of `SizeCheck`, or of an unpadded convolution
+        return False
+    return min(shape[1:3]) > 0
+
+
+def call(model, images):
+    """Return the model's output for a batch of images, float32."""
+    return keras.ops.convert_to_numpy(model(images, training=False))
+
+
+def _compare(exported, examples, format):
+    """Return the largest difference, or raise when it is more than rounding explains."""
+    largest = 0.0
+    for images, expected in examples:
+        received = exported.predict(images)
+        if received.shape != expected.shape:
+            raise ValueError(
+                f"The {format!r} file should give what Keras gives. Received: the shape "
+                f"{received.shape} instead of {expected.shape} for images of {images.shape}. "
+                "Nothing is written; export to another format."
+            )
+        difference = float(abs(received - expected).max())
+        if not difference <= max(ROUNDING, TOLERANCE * np.ptp(expected)):
+            raise ValueError(
+                f"The {format!r} file should give what Keras gives. Received: outputs that differ "
+                f"by up to {difference:.2g}, and Keras's lie in [{expected.min():.2g}, "
+                f"{expected.max():.2g}]. The runtime computes a layer otherwise. Nothing is "
+                "written; export to another format."
+            )
+        largest = max(largest, difference)
+    return largest

@@ -1,0 +1,254 @@
+"""The formats: how each is written, and how its own runtime opens it."""
+
+import contextlib
+import dataclasses
+import importlib.util
+import json
+import logging
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from keras_fcn.atomic import write_json
+from keras_fcn.classes import Classes
+
+
+@dataclasses.dataclass(frozen=True)
+class Exported:
+    """A file opened in its runtime.
+
+    Attributes:
+        predict: function from float32 images `(batch, height, width, channels)` to float32
+            maps `(batch, height, width, num_classes)`; threads may call it at once.
+        classes: `keras_fcn.classes.Classes`.
+        channels: of the images.
+    """
+
+    predict: Callable
+    classes: Classes
+    channels: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """How a format is written and opened, and what that needs."""
+
+    suffix: str
+    converters: tuple  # packages that writing needs
+    runtime: str  # the package that opens a file
+    write: Callable  # of (model, path, classes)
+    open: Callable  # of path, to `Exported`
+    companions: Callable = lambda path: ()  # of path, to the files that lie beside it
+
+
+def open_export(path):
+    """Open a file that `export` wrote, in its own runtime.
+
+    Args:
+        path: file or folder.
+
+    Returns:
+        `Exported`: `predict`, a function of images, and `classes`.
+
+    Raises:
+        FileNotFoundError: when there is no such file.
+        ValueError: for a file that `export` did not write.
+        ImportError: when the runtime is missing.
+
+    Example:
+
+    >>> exported = open_export("unet.onnx")  # doctest: +SKIP
+    >>> exported.predict(np.zeros((1, 31, 57, 3), "float32")).shape  # doctest: +SKIP
+    (1, 31, 57, 2)
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no exported file '{path}'.")
+    suffix = "" if path.is_dir() else path.suffix
+    name = next((name for name, kind in FORMATS.items() if kind.suffix == suffix), None)
+    if name is None:
+        endings = ", ".join(kind.suffix for kind in FORMATS.values() if kind.suffix)
+        raise ValueError(
+            f"An exported file ends in one of {endings}, or is the folder of a SavedModel. "
+            f"Received: '{path}'."
+        )
+    check_packages(name, (FORMATS[name].runtime,))
+    return FORMATS[name].open(path)
+
+
+def check_packages(name, packages):
+    """Raise `ImportError` for packages of a format that are not installed."""
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        extra = "bioimageio" if name == "bioimageio" else "export"
+        raise ImportError(
+            f"The format {name!r} needs {', '.join(missing)}, which this Python lacks. Install "
+            f"with `pip install 'keras-fcn[{extra}]'`."
+        )
+
+
+def dump(classes):
+    """Return the classes as the text that is in the files."""
+    return json.dumps(classes.to_config())
+
+
+def parse(text, path):
+    """Return the classes of a file, from the text in it."""
+    if text is None:
+        raise ValueError(
+            f"A file that `keras_fcn.export` wrote holds its classes. Received: '{path}', which "
+            "holds none. Export the model again."
+        )
+    return Classes.from_config(json.loads(text))
+
+
+def _read(path):
+    return path.read_text() if path.is_file() else None
+
+
+def _write_saved_model(model, path, classes):
+    model.export(str(path), verbose=False)
+    extra = path / "assets.extra"
+    extra.mkdir()
+    write_json(extra / "classes.json", classes.to_config())
+
+
+def _open_saved_model(path):
+    import tensorflow as tf
+
+    classes = parse(_read(path / "assets.extra" / "classes.json"), path)
+    loaded = tf.saved_model.load(str(path))  # its function alone would lose the weights
+    _, arguments = loaded.signatures["serve"].structured_input_signature
+    channels = next(iter(arguments.values())).shape[-1]
+    return Exported(lambda images: loaded.serve(images).numpy(), classes, channels)
+
+
+def write_onnx(model, path, classes):
+    import onnx
+
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # Keras asks for `np.object`
+        model.export(str(path), format="onnx", verbose=False)
+    proto = onnx.load(path)
+    _name(proto.graph)
+    onnx.helper.set_model_props(proto, {"classes": dump(classes)})
+    onnx.save(proto, path)
+
+
+def _name(graph):
+    """Give the output and the free axes the names that people look for."""
+    converted, graph.output[0].name = graph.output[0].name, "predictions"
+    for node in graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["predictions" if name == converted else name for name in names]
+    for tensor, axes in (
+        (graph.input[0], ("batch", "height", "width")),
+        (graph.output[0], ("batch", "output_height", "output_width")),
+    ):
+        for axis, dimension in zip(axes, tensor.type.tensor_type.shape.dim, strict=False):
+            dimension.dim_param = axis
+
+
+def open_onnx(path):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.enable_cpu_mem_arena = False  # it keeps the memory of the largest image
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    images_input = session.get_inputs()[0]
+    classes = parse(session.get_modelmeta().custom_metadata_map.get("classes"), path)
+    return Exported(
+        lambda images: session.run(None, {images_input.name: images})[0],
+        classes,
+        images_input.shape[-1],
+    )
+
+
+def _write_openvino(model, path, classes):
+    import openvino
+
+    plain = path.with_name("without_classes.xml")
+    model.export(str(plain), format="openvino", verbose=False)
+    converted = openvino.Core().read_model(plain)
+    converted.set_rt_info(dump(classes), ["classes"])
+    openvino.serialize(converted, path)
+    del converted  # it holds the file of the weights
+    plain.unlink()
+    plain.with_suffix(".bin").unlink()
+
+
+def _open_openvino(path):
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(path)
+    text = model.get_rt_info(["classes"]).value if model.has_rt_info(["classes"]) else None
+    # some processors would compute in bfloat16, and kernels for images of all sizes be kept
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "CPU_RUNTIME_CACHE_CAPACITY": 256}
+    compiled = core.compile_model(model, "CPU", settings)
+    return Exported(
+        lambda images: compiled.infer_new_request({0: images})[0],
+        parse(text, path),
+        model.input(0).partial_shape[-1].get_length(),
+    )
+
+
+def _write_litert(model, path, classes):
+    import tensorflow as tf
+
+    # TensorFlow's own kernels (`SELECT_TF_OPS`) are not in LiteRT's interpreter
+    builtins = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
+    with contextlib.redirect_stdout(None):
+        model.export(str(path), format="litert", verbose=False, target_spec=builtins)
+    write_json(_litert_classes(path), classes.to_config())
+
+
+def _litert_classes(path):
+    return path.with_name(f"{path.name}.json")
+
+
+def _open_litert(path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+    details = interpreter.get_input_details()[0]
+    images_index = details["index"]
+    maps_index = interpreter.get_output_details()[0]["index"]
+    lock = threading.Lock()  # an interpreter holds the images that it works on
+
+    def predict(images):
+        with lock:
+            interpreter.resize_tensor_input(images_index, images.shape)
+            interpreter.allocate_tensors()
+            interpreter.set_tensor(images_index, np.asarray(images, "float32"))
+            interpreter.invoke()
+            return interpreter.get_tensor(maps_index)
+
+    channels = int(details["shape_signature"][-1])
+    return Exported(predict, parse(_read(_litert_classes(path)), path), channels)
+
+
+FORMATS = {
+    "saved_model": Format("", (), "tensorflow", _write_saved_model, _open_saved_model),
+    "onnx": Format(".onnx", ("tf2onnx", "onnx"), "onnxruntime", write_onnx, open_onnx),
+    "litert": Format(
+        ".tflite",
+        ("tensorflow",),
+        "ai_edge_litert",
+        _write_litert,
+        _open_litert,
+        lambda path: (_litert_classes(path),),
+    ),
+    "openvino": Format(
+        ".xml",
+        (),
+        "openvino",
+        _write_openvino,
+        _open_openvino,
+        lambda path: (path.with_suffix(".bin"),),
+    ),
+}
