@@ -1,18 +1,23 @@
 # %% [markdown]
 """
-Serve an exported network over HTTP: post a photograph, get the picture of its classes.
+Serve a network over HTTP: post a photograph, get the map, the picture or the areas of its classes.
 
     python examples/serve.py --port 8000
-    curl --data-binary @photo.jpg http://127.0.0.1:8000/predict > overlay.png
+    curl --data-binary @photo.jpg http://127.0.0.1:8000/overlay > overlay.png
+    curl --data-binary @photo.jpg http://127.0.0.1:8000/areas
 
-The network is exported once, to TensorFlow's SavedModel; what predicts then is that folder, with
-neither Keras nor this package. Without `--port` the script asks its own server for one picture, and
-ends. It needs FastAPI and uvicorn, and scikit-learn for its photograph; it downloads nothing.
+`--weights` names pretrained weights, a .keras file, or a file that `keras-fcn export` wrote, which
+then runs in its own runtime. The page http://127.0.0.1:8000/docs describes the endpoints and their
+limits. Without `--port` the script asks its own server for one picture, and ends. It needs FastAPI
+and uvicorn, and scikit-learn for its photograph; it downloads nothing.
 """
 
 # %%
 import argparse
+import asyncio
 import io
+import signal
+import sys
 import tempfile
 import threading
 import time
@@ -23,64 +28,229 @@ from typing import Annotated
 import fastapi
 import numpy as np
 import sklearn.datasets
-import tensorflow as tf
 import uvicorn
 from PIL import Image
+from starlette.requests import ClientDisconnect
 
 import keras_fcn
+from keras_fcn.catalogue import classes_of
+from keras_fcn.datasets.files import read_image
+from keras_fcn.exports import open_export
+from keras_fcn.label_maps import to_labels
 from keras_fcn.visualize import overlay, write_png
 
-parser = argparse.ArgumentParser(description="Serve an exported network over HTTP.")
+parser = argparse.ArgumentParser(description="Serve a network over HTTP.")
+parser.add_argument("--weights", default="unet_camvid", help="name, .keras file or exported file")
 parser.add_argument("--port", type=int, help="serve there, on 127.0.0.1, until Ctrl-C")
+parser.add_argument("--max-bytes", type=int, default=20_000_000, help="of a file")
+parser.add_argument("--max-pixels", type=int, default=4_000_000, help="of an image")
+parser.add_argument("--max-requests", type=int, default=32, help="under way at a time")
+parser.add_argument("--max-seconds", type=int, default=30, help="until a file has arrived")
 parser.add_argument("--output", type=Path, default=Path("predictions/served.png"))
 options = parser.parse_args()
 
 # %% [markdown]
-# The exported function takes images of any size, `(batch, height, width, 3)`, pixels in [0, 255],
-# because the model scales them itself.
+# Ctrl-C is one line, whatever the server is at.
+
 
 # %%
-card = keras_fcn.pretrained()["unet_camvid"]
-with tempfile.TemporaryDirectory() as folder:
-    keras_fcn.from_pretrained("unet_camvid").export(folder, verbose=False)
-    exported = tf.saved_model.load(folder)
+def stop(*_):
+    print("Stopped.", file=sys.stderr)
+    raise SystemExit(130)
+
+
+if options.port is not None:
+    signal.signal(signal.SIGINT, stop)
 
 # %% [markdown]
-# One endpoint. `predict` is no coroutine, so FastAPI runs it in a thread, and the server goes on
-# answering meanwhile.
+# The network, as a function of one image `(height, width, channels)`, pixels in [0, 255], of any
+# size, to its map `(height, width, classes)`. A model predicts with Keras; an exported file in its
+# own runtime.
 
 # %%
-app = fastapi.FastAPI(title="keras_fcn")
+exported = Path(options.weights).suffix != ".keras" and Path(options.weights).exists()
+if exported:
+    network = open_export(options.weights)
+    classes, channels = network.classes, network.channels
+else:
+    network = keras_fcn.load_model(options.weights)
+    classes, channels = classes_of(network), network.input_shape[-1]
+
+
+def predict(image):
+    if exported:
+        return network.predict(image[None].astype("float32"))[0]
+    return keras_fcn.predict_image(network, image)
+
+
+# %% [markdown]
+# What a stranger posts is limited before it costs anything: the bytes while they arrive, the pixels
+# by the head of the file, before they are decoded. A file too large is read to its end and thrown
+# away, for a client learns the reason only when it has sent all.
+
+
+# %%
+async def receive(request, limit):
+    """Return the body, or None if it has more bytes than the limit."""
+    body = bytearray()
+    length = 0
+    try:
+        async with asyncio.timeout(options.max_seconds):
+            async for chunk in request.stream():
+                length += len(chunk)
+                if length <= limit:
+                    body += chunk
+                else:
+                    body.clear()
+    except TimeoutError:
+        reason = f"A file should arrive within {options.max_seconds} seconds. Send a smaller one."
+        raise fastapi.HTTPException(408, reason) from None
+    except ClientDisconnect:
+        raise fastapi.HTTPException(400, "The client has gone.") from None
+    return bytes(body) if length <= limit else None
+
+
+under_way = asyncio.Semaphore(options.max_requests)
 
 
 async def read_body(request: fastapi.Request):
-    return await request.body()
+    if under_way.locked():
+        await receive(request, limit=0)
+        reason = f"{options.max_requests} requests are under way. Try again in a second."
+        raise fastapi.HTTPException(503, reason, headers={"Retry-After": "1"})
+    async with under_way:
+        body = await receive(request, options.max_bytes)
+        if body is None:
+            reason = f"A file should have at most {options.max_bytes} bytes. Send a smaller one."
+            raise fastapi.HTTPException(413, reason)
+        yield body
 
 
-@app.post("/predict")
-def predict(body: Annotated[bytes, fastapi.Depends(read_body)]):
-    """Return a PNG: the posted image under the colours of its classes, with a legend."""
+def decode(body):
+    """Return the image, turned upright as its EXIF tag says: (height, width, channels)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image"
+        path.write_bytes(body)
+        try:
+            check_head(path)
+            return read_image(path, channels)
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+        ) as error:  # SyntaxError: of Pillow, of broken PNGs
+            reason = str(error).replace(str(path), "the body")
+            reason = f"The body should be an image file. Received {len(body)} bytes: {reason}"
+            raise fastapi.HTTPException(400, reason) from error
+
+
+def check_head(path):
+    """Refuse too many pixels, which Pillow tells without decoding them."""
     try:
-        image = np.asarray(Image.open(io.BytesIO(body)).convert("RGB"))  # (height, width, 3)
-    except OSError as error:
-        reason = f"The body should be an image file. Received {len(body)} bytes: {error}"
-        raise fastapi.HTTPException(status_code=400, detail=reason) from error
-    probabilities = exported.serve(image[None].astype("float32"))  # (1, height, width, classes)
-    label_map = probabilities[0].numpy().argmax(-1)
+        with Image.open(path) as picture:
+            width, height = picture.size
+            size = f"{width} x {height}"
+            pixels = width * height * getattr(picture, "n_frames", 1)
+    except Image.DecompressionBombError as error:
+        pixels, size = float("inf"), str(error)
+    if pixels > options.max_pixels:
+        reason = f"An image should have at most {options.max_pixels} pixels. Received: {size}."
+        raise fastapi.HTTPException(413, f"{reason} Send a smaller one, or its parts.")
+
+
+# %% [markdown]
+# One image at a time is decoded and in the network, so memory is that of one image. The endpoints
+# are no coroutines: FastAPI runs them in threads, and the server goes on answering meanwhile.
+
+# %%
+one_at_a_time = threading.Lock()
+
+
+def segment(body: Annotated[bytes, fastapi.Depends(read_body)]):
+    """Return the image and its label map (height, width)."""
+    with one_at_a_time:
+        image = decode(body)
+        try:
+            return image, to_labels(predict(image))
+        except Exception as error:  # runtimes raise what they like for an image too small for them
+            height, width = image.shape[:2]
+            reason = f"The network can't take this image of {width} x {height} pixels: {error}"
+            raise fastapi.HTTPException(422, reason) from error
+
+
+def as_png(picture):
     png = io.BytesIO()
-    overlay(image, label_map, card["palette"], card["classes"]).save(png, format="PNG")
+    picture.save(png, format="PNG")
     return fastapi.Response(png.getvalue(), media_type="image/png")
 
 
+limits = (
+    f"At most {options.max_bytes} bytes and {options.max_pixels} pixels, sent within "
+    f"{options.max_seconds} seconds; at most {options.max_requests} requests at a time."
+)
+app = fastapi.FastAPI(
+    title="keras_fcn",
+    description=f"Post an image file as the body. {limits} Classes: {', '.join(classes.names)}.",
+)
+file = {"schema": {"type": "string", "format": "binary"}}
+endpoint = {
+    "openapi_extra": {"requestBody": {"required": True, "content": {"image/*": file}}},
+    "responses": {
+        400: {"description": "The body is no image."},
+        408: {"description": f"It took more than {options.max_seconds} seconds to arrive."},
+        413: {
+            "description": f"More than {options.max_bytes} bytes, or {options.max_pixels} pixels."
+        },
+        422: {"description": "The network can't take an image of this size."},
+        503: {"description": f"{options.max_requests} requests are under way; see Retry-After."},
+    },
+}
+Segmented = Annotated[tuple, fastapi.Depends(segment)]
+
+
+@app.post("/labels", **endpoint)
+def labels(segmented: Segmented):
+    """Return a palette PNG whose pixels are the numbers of the classes."""
+    picture = Image.fromarray(segmented[1].astype("uint8"), mode="P")
+    picture.putpalette(classes.palette.tobytes())
+    return as_png(picture)
+
+
+@app.post("/overlay", **endpoint)
+def picture(segmented: Segmented):
+    """Return a PNG of the image under the colours of its classes, with a legend."""
+    image, label_map = segmented
+    if label_map.shape != image.shape[:2]:
+        height, width = label_map.shape
+        reason = (
+            f"The network's map has {width} x {height} pixels, other than the image; see /labels."
+        )
+        raise fastapi.HTTPException(422, reason)
+    return as_png(overlay(image, label_map, classes.palette, classes.names))
+
+
+@app.post("/areas", **endpoint)
+def areas(segmented: Segmented):
+    """Return JSON: for each class how many pixels it has, and which share of the image."""
+    counts = np.bincount(segmented[1].ravel(), minlength=len(classes)).tolist()
+    return {
+        name: {"pixels": count, "share": count / segmented[1].size}
+        for name, count in zip(classes.names, counts, strict=True)
+    }
+
+
 # %%
-server = uvicorn.Server(uvicorn.Config(app, port=options.port or 0, log_level="warning"))
-if options.port:
-    print(f"Serving on http://127.0.0.1:{options.port}/predict, described on /docs")
+config = uvicorn.Config(
+    app, port=options.port or 0, log_level="warning", timeout_graceful_shutdown=5
+)
+server = uvicorn.Server(config)
+if options.port is not None:
+    print(f"Serving {options.weights} on http://127.0.0.1:{options.port}, described on /docs")
     server.run()
     raise SystemExit
 
 # %% [markdown]
-# A client, on another thread's server and whatever port is free.
+# A client, of the server in another thread, on whatever port is free.
 
 # %%
 thread = threading.Thread(target=server.run)
@@ -89,16 +259,16 @@ while thread.is_alive() and not server.started:
     time.sleep(0.1)
 port = server.servers[0].sockets[0].getsockname()[1]
 photo = Path(sklearn.datasets.__file__).with_name("images") / "china.jpg"
-request = urllib.request.Request(f"http://127.0.0.1:{port}/predict", photo.read_bytes())
+request = urllib.request.Request(f"http://127.0.0.1:{port}/overlay", photo.read_bytes())
 try:
     with urllib.request.urlopen(request) as response:
         print(response.status, response.reason, response.headers["Content-Type"])
-        picture = Image.open(io.BytesIO(response.read()))
+        answer = Image.open(io.BytesIO(response.read()))
 finally:
     server.should_exit = True
     thread.join()
 
 # %%
 options.output.parent.mkdir(parents=True, exist_ok=True)
-write_png(options.output, picture)
+write_png(options.output, answer)
 print("The picture that the server gave:", options.output)
