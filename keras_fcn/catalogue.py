@@ -1,5 +1,6 @@
 """The catalogue: networks with the weights that ship."""
 
+import os
 import warnings
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from keras_fcn.cards import find_card
 from keras_fcn.classes import Classes
 from keras_fcn.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
 from keras_fcn.label_maps import count_classes
+from keras_fcn.layers import Predictions
 from keras_fcn.unet import UNet
 
 FACTORIES = {factory.__name__: factory for factory in (FCN8s, FCN8sAtOnce, FCN16s, FCN32s, UNet)}
@@ -39,6 +41,7 @@ def from_pretrained(name, num_classes=None):
     """
     card = find_card(name)
     model = FACTORIES[card["factory"]](**card["arguments"], weights=name, name=name)
+    set_classes(model, _classes_on(card))
     if num_classes in (None, card["arguments"]["num_classes"]):
         return model
     arguments = {**card["arguments"], "num_classes": num_classes}
@@ -63,48 +66,101 @@ def _transfer(source, target):
     )
 
 
-def load_model(name):
-    """Load a model that knows its classes, by a name or from a file.
+def load_model(name_or_path: str | os.PathLike) -> keras.Model:
+    """Load a model by the name of its weights, or from a `.keras` file.
 
     Args:
-        name: a name of `keras_fcn.pretrained()`, or the path of a `.keras` file.
+        name_or_path: a name of `keras_fcn.pretrained()`, or the path of a `.keras` file.
 
     Returns:
-        A `keras.Model`; `classes_of` tells its classes.
+        `keras.Model`.
 
     Raises:
-        ValueError: for an unknown name, or a file that holds no model.
+        ValueError: for an unknown name, or a file that is no such model.
         FileNotFoundError: for a missing file.
-
-    Example:
-
-    >>> load_model("unet_camvid").output_shape
-    (None, None, None, 11)
     """
-    path = Path(name)
-    if path.suffix == ".keras":
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no model file '{path}'.")
-        return keras.saving.load_model(path, compile=False)
-    if path.exists():
+    text = os.fspath(name_or_path)
+    if Path(text).suffix == ".keras":
+        if not Path(text).exists():
+            raise FileNotFoundError(f"There is no model file '{text}'.")
+        return keras.saving.load_model(text, compile=False)
+    if Path(text).exists():
         raise ValueError(
             "A weights file does not say which network it belongs to. Received: "
-            f"'{path}'. Save the whole model with `model.save('….keras')` and pass that."
+            f"'{text}'. Save the whole model with `model.save('….keras')` and pass that."
         )
-    model, card = from_pretrained(name), find_card(name)
-    model.layers[-1].classes = Classes(
-        card["classes"], card["palette"], card.get("ignore_label"), card["dataset"]
-    )
-    return model
+    return from_pretrained(text)
 
 
-def classes_of(model):
-    """Return the `keras_fcn.classes.Classes` of a model: its own, else numbers.
+def classes_of(model: keras.Model) -> Classes:
+    """Return the classes of a model: those that it was given, or else numbers.
+
+    Args:
+        model: Keras model with one output, `(batch, rows, columns, channels)`.
+
+    Returns:
+        `keras_fcn.classes.Classes`, as many as the model tells apart: two for one channel.
 
     Example:
 
-    >>> classes_of(load_model("unet_camvid")).names[0]
-    'sky'
+    >>> classes_of(UNet(num_classes=2, filters=(4, 8))).names
+    ('class 0', 'class 1')
     """
-    known = getattr(model.layers[-1], "classes", None)
-    return known or Classes.default(count_classes(model.output_shape[-1]))
+    count = count_classes(model.output_shape[-1])
+    layer = _find_predictions(model)
+    if layer is None or layer.classes is None or len(layer.classes) != count:
+        return Classes.default(count)
+    return layer.classes
+
+
+def set_classes(model: keras.Model, classes: Classes) -> None:
+    """Tell a model what its classes are; they are saved with it.
+
+    Args:
+        model: model of this package, or any that ends in `keras_fcn.layers.Predictions`;
+            changed in place.
+        classes: `keras_fcn.classes.Classes`, as many as the model tells apart.
+
+    Raises:
+        ValueError: for another number of classes, or a model without such a layer.
+
+    Example:
+
+    >>> model = UNet(num_classes=2, filters=(4, 8))
+    >>> set_classes(model, Classes(("background", "cell"), ignore=255))
+    >>> classes_of(model).ignore
+    255
+    """
+    layer = _find_predictions(model)
+    if layer is None:
+        raise ValueError(
+            "A model keeps its classes in a layer `keras_fcn.layers.Predictions`. Received: "
+            f"{model.name!r}, which has none. Append one: `keras.Model(model.inputs, "
+            "keras_fcn.layers.Predictions(None, classes=classes)(model.output))`."
+        )
+    count = count_classes(model.output_shape[-1])
+    if len(classes) != count:
+        raise ValueError(
+            f"The model {model.name!r} tells {count} classes apart. Received: {len(classes)} "
+            f"classes, {', '.join(classes.names)}."
+        )
+    layer.classes = classes
+
+
+def _find_predictions(model):
+    """Return the last layer that keeps classes, also of nested models; or None."""
+    for layer in reversed(getattr(model, "layers", [])):
+        found = layer if isinstance(layer, Predictions) else _find_predictions(layer)
+        if found is not None:
+            return found
+    return None
+
+
+def _classes_on(card):
+    return Classes(
+        card["classes"],
+        card["palette"],
+        ignore=card["ignore_label"],
+        data=card["dataset"],
+        objects=card.get("objects"),
+    )

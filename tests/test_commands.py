@@ -7,6 +7,7 @@ from sklearn.datasets import load_sample_image
 from sklearn.metrics import jaccard_score
 
 from keras_fcn import UNet, from_pretrained, predict_image, pretrained
+from keras_fcn.classes import Classes
 from keras_fcn.commands import main
 from keras_fcn.datasets import Augmentation
 from keras_fcn.metrics import SegmentationMetrics
@@ -40,7 +41,7 @@ def test_outputs_never_replace_the_image(photo, tmp_path, capsys):
     before = photo.read_bytes()
     arguments = ["predict", str(photo), "--weights", "unet_camvid", "--output", str(tmp_path)]
     assert main(arguments) == 1
-    assert "did not write it" in capsys.readouterr().err
+    assert "should not replace an image" in capsys.readouterr().err
     assert photo.read_bytes() == before
 
 
@@ -49,15 +50,17 @@ def test_outputs_never_replace_the_image(photo, tmp_path, capsys):
     [
         (["missing.png"], "unet_camvid", "missing.png"),
         (["setup.cfg"], "unet_camvid", "cannot identify image"),
-        (["a/x.png", "b/x.jpg"], "unet_camvid", "names should differ"),
         (["x.png"], "unet_canvid", "Did you mean 'unet_camvid'"),
         (["x.png"], "missing.keras", "no model file"),
         (["x.png"], "setup.cfg", "whole model"),
     ],
 )
-def test_errors_are_explained(images, weights, message, capsys, monkeypatch, pytestconfig):
+def test_errors_are_explained(
+    images, weights, message, capsys, monkeypatch, pytestconfig, tmp_path
+):
     monkeypatch.chdir(pytestconfig.rootpath)
-    assert main(["predict", *images, "--weights", weights, "--output", "predictions"]) == 1
+    output = str(tmp_path / "predictions")
+    assert main(["predict", *images, "--weights", weights, "--output", output]) == 1
     assert message in capsys.readouterr().err
 
 
@@ -146,11 +149,64 @@ def test_evaluate_prints_tables(pairs, model, capsys):
     assert "2 images" in output
 
 
-def test_classes_have_the_names_in_the_record_of_the_training(pairs, model, tmp_path, capsys):
-    record = {"classes": ["sky", "road", "car"]}
-    (tmp_path / "training.json").write_text(json.dumps(record))
+def test_classes_have_the_names_that_the_model_knows(pairs, model, capsys):
+    model[0].get_layer("predictions").classes = Classes(("sky", "road", "car"), ignore=255)
+    model[0].save(model[1])
     assert main(["evaluate", "--weights", model[1], *pairs[0], "--json"]) == 0
-    assert list(json.loads(capsys.readouterr().out)["per_class_iou"]) == record["classes"]
+    assert list(json.loads(capsys.readouterr().out)["per_class_iou"]) == ["sky", "road", "car"]
+
+
+def test_evaluate_takes_a_split_of_a_folder(pairs, model, tmp_path, capsys):
+    command = ["evaluate", "--weights", model[1], "--data", str(tmp_path), "--split", "all[:50%]"]
+    assert main([*command, "--json"]) == 0
+    one = json.loads(capsys.readouterr().out)
+    assert one["images"] == 1
+    image, truth = pairs[1][0]
+    wrong = predict_image(model[0], image, output="labels")[truth != 255] != truth[truth != 255]
+    assert one["pixel_accuracy"] == pytest.approx(1 - wrong.mean())
+    assert main(["evaluate", "--weights", model[1], "--data", str(tmp_path)]) == 1
+    assert "Received: --data." in capsys.readouterr().err
+
+
+def test_one_channel_of_a_sigmoid_is_evaluated_and_painted(pairs, tmp_path, capsys):
+    model = UNet(num_classes=1, filters=(4, 8), classifier_activation="sigmoid")
+    model.save(tmp_path / "one.keras")
+    weights = ["--weights", str(tmp_path / "one.keras")]
+    assert main(["evaluate", *weights, *pairs[0], "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    predictions = [predict_image(model, image)[..., 0] > 0.5 for image, _ in pairs[1]]
+    right = [
+        (prediction == truth)[truth != 255]
+        for prediction, (_, truth) in zip(predictions, pairs[1], strict=True)
+    ]
+    assert scores["pixel_accuracy"] == pytest.approx(np.concatenate(right).mean())
+    assert list(scores["per_class_iou"]) == ["class 0", "class 1"]
+    output = tmp_path / "out"
+    assert main(["predict", str(tmp_path / "images"), *weights, "--output", str(output)]) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open(output / "0.png")), predictions[0])
+
+
+def test_evaluate_scores_objects(pairs, tmp_path, capsys, model):
+    for path in (tmp_path / "masks").iterdir():
+        shape = np.asarray(Image.open(path)).shape
+        Image.fromarray(np.arange(np.prod(shape)).reshape(shape).astype("uint16")).save(path)
+    assert main(["evaluate", "--weights", model[1], *pairs[0], "--objects", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert set(scores) == {
+        "object_f1", "object_precision", "object_recall", "average_precision", "images",
+    }  # fmt: skip
+
+
+def test_a_bad_image_is_set_aside_and_the_status_says_so(photo, tmp_path, model, capsys):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    images = [str(tmp_path / "bad.png"), str(photo)]
+    command = ["predict", *images, "--weights", model[1], "--output", str(tmp_path / "out")]
+    assert main(command) == 1
+    output = capsys.readouterr()
+    assert "photo.png: label map" in output.out
+    assert "1 of 2 images failed" in output.err
+    assert main(command) == 1
+    assert "1 were done before" in capsys.readouterr().out
 
 
 def test_evaluate_names_the_label_that_is_no_class(pairs, model, tmp_path, capsys):
@@ -159,9 +215,9 @@ def test_evaluate_names_the_label_that_is_no_class(pairs, model, tmp_path, capsy
     Image.fromarray(mask).save(tmp_path / "masks" / "1.png")
     assert main(["evaluate", "--weights", model[1], *pairs[0]]) == 1
     error = capsys.readouterr().err
-    assert "[11] in" in error
+    assert "Received: [11] in" in error
     assert "1.png" in error
-    assert "pass --ignore 11" in error
+    assert "pass `--ignore 11`" in error
 
 
 def test_evaluate_does_not_misread_black_and_white_masks(pairs, model, tmp_path, capsys):

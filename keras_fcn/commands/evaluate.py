@@ -2,15 +2,14 @@
 
 import json
 import warnings
+from pathlib import Path
 
 from keras_fcn.commands.shared import (
-    add_folders,
+    add_file_options,
     add_mask_options,
     add_model,
-    check_channels,
-    load_model,
     mapping,
-    test_time_augmentation,
+    prediction_options,
 )
 
 
@@ -22,90 +21,114 @@ def add(commands):
         "the IoU of each class.",
     )
     add_model(evaluate)
-    add_folders(evaluate)
+    evaluate.add_argument("--images", type=Path, metavar="DIR")
+    evaluate.add_argument(
+        "--masks", type=Path, metavar="DIR", help="0001.png belongs to 0001.jpg in --images"
+    )
+    evaluate.add_argument(
+        "--data",
+        metavar="DIR|NAME",
+        help="instead: a folder of images and masks, or a data set, as camvid or shapes/cells",
+    )
+    evaluate.add_argument(
+        "--split", help="what of --data to evaluate on, as val or 'all[80%%:]', unseen in training"
+    )
     add_mask_options(evaluate)
+    add_file_options(evaluate)
+    evaluate.add_argument(
+        "--objects",
+        action="store_true",
+        help="score objects; the masks number them, 0 is background",
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of tables")
     evaluate.set_defaults(run=run)
 
 
 def run(options):
-    from rich.console import Console
-    from rich.progress import track
+    from keras_fcn.catalogue import classes_of, load_model
+    from keras_fcn.evaluation import evaluate
 
-    from keras_fcn.inference import predict_image
-    from keras_fcn.metrics import SegmentationMetrics
-
-    pairs = _list_pairs(options)
-    model, classes, _ = load_model(options.weights)
-    if len(classes) < 2:
-        raise ValueError(
-            "A model to evaluate should give scores of two classes or more. Received: one with "
-            "one output channel."
-        )
-    averaging = test_time_augmentation(options)
-    ignore = _ignore_label(options)
-    metric = SegmentationMetrics(len(classes), ignore_class=ignore)
-    console = Console(stderr=True)
-    for image_path, mask_path in track(pairs, "Evaluating", transient=True, console=console):
-        image, truth = _read_pair(image_path, mask_path, model.input_shape[-1], options)
-        _check_labels(mask_path, truth, len(classes), ignore)
-        prediction = predict_image(model, image, options.tile_size, **averaging).argmax(-1)
-        metric.update_state(truth, prediction)
-    scores = {name: float(value) for name, value in metric.result().items()}
-    per_class = dict(zip(classes, metric.per_class_iou().tolist(), strict=True))
+    _check_data_options(options)
+    model = load_model(options.weights)
+    ignore = options.ignore
+    data, own_ignore = (_open_data if options.data else _open_pairs)(options, model)
+    if ignore is None and classes_of(model).ignore is None:
+        ignore = own_ignore
+    result = evaluate(
+        model, data, ignore=ignore, objects=options.objects, **prediction_options(options)
+    )
     if options.json:
-        print(_to_json({**scores, "per_class_iou": per_class, "images": len(pairs)}))
+        print(_to_json(result))
     else:
-        _print_scores(scores, per_class, len(pairs))
+        _print_scores(result)
 
 
-def _ignore_label(options):
-    """The label given, else that of the weights' data, else 255."""
-    from keras_fcn.cards import pretrained
+def _check_data_options(options):
+    """Raise unless the options say which data, in one of the two ways."""
+    given = {name for name in ("images", "masks", "data", "split") if getattr(options, name)}
+    if given not in ({"images", "masks"}, {"data", "split"}):
+        received = " ".join(f"--{name}" for name in sorted(given)) or "none of these"
+        raise ValueError(
+            "The images to evaluate on are given by --images DIR and --masks DIR, or by --data "
+            f"DIR|NAME and --split SPLIT. Received: {received}."
+        )
 
-    if options.ignore is not None:
-        return options.ignore
-    return pretrained().get(options.weights, {}).get("ignore_label", 255)
 
+def _open_data(options, model):
+    """Return the dataset of --data, and its void label."""
+    from keras_fcn.datasets import load
+    from keras_fcn.datasets.catalogue import SOURCES
 
-def _list_pairs(options):
-    """Return the paths of images and masks, after a check of their names and of a sample."""
-    from keras_fcn.datasets.check import check_sample
-    from keras_fcn.datasets.folder import find_pairs
-
-    listing = find_pairs((options.images, options.masks), "all")
+    source = SOURCES.get(options.data.partition("/")[0])
+    reading = {name: value for name, value in _reading(options).items() if value is not None}
     with warnings.catch_warnings():
         # of 255 in the masks, without --ignore; it is then the ignore label
         warnings.filterwarnings("ignore", "The masks hold the label 255")
-        check_sample(
-            listing,
-            options.ignore,
-            colors=mapping(options.colors),
-            values=mapping(options.values),
-        )
-    return listing.pairs
+        dataset = load(options.data, options.split, ignore=options.ignore, **reading)
+    return dataset, 255 if source is None else source.ignore
 
 
-def _read_pair(image_path, mask_path, channels, options):
-    from keras_fcn.datasets.files import read_pair
+def _open_pairs(options, model):
+    """Return the images and masks of two folders, checked by a sample, and the void label."""
+    from keras_fcn.datasets.check import check_sample
+    from keras_fcn.datasets.folder import find_pairs
 
-    check_channels(channels)
-    colors, values = mapping(options.colors), mapping(options.values)
-    return read_pair(image_path, mask_path, channels, colors, values)
+    reading = _reading(options)
+    folders = (options.images, options.masks)
+    listing = find_pairs(folders, "all", mask_suffix=reading.pop("mask_suffix"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The masks hold the label 255")
+        check_sample(listing, options.ignore, **reading)
+    return _Pairs(listing.pairs, model.inputs[0].shape[-1], reading), 255
 
 
-def _check_labels(path, labels, num_classes, ignore):
-    """Raise for a label map with labels that the model does not know."""
-    import numpy as np
+def _reading(options):
+    """Return how files are read, as arguments of `datasets.load`."""
+    return {
+        "values": mapping(options.values),
+        "colors": mapping(options.colors),
+        "white": options.white,
+        "max_pixels": options.max_pixels,
+        "mask_suffix": options.mask_suffix,
+        "instances": "numbers" if options.objects else options.instances,
+    }
 
-    known = (labels >= 0) & (labels < num_classes) | (labels == ignore)
-    wrong = np.unique(labels[~known]).tolist()
-    if wrong:
-        raise ValueError(
-            f"The labels should be 0 to {num_classes - 1}, the classes of the model, or the ignore "
-            f"label {ignore}. Received: {wrong[:8]} in '{path}'. If {wrong[0]} marks void pixels, "
-            f"pass --ignore {wrong[0]}; else map the values of the masks with --values."
-        )
+
+class _Pairs:
+    """Images with their masks and the mask's name, read one after the other."""
+
+    def __init__(self, pairs, channels, reading):
+        self.pairs, self.channels, self.reading = pairs, channels, reading
+
+    def __len__(self):
+        return len(self.pairs)
+
+    def __iter__(self):
+        from keras_fcn.datasets.files import first_path, read_pair
+
+        for image_path, mask_path in self.pairs:
+            image, labels = read_pair(image_path, mask_path, self.channels, **self.reading)
+            yield image, labels, f"'{first_path(mask_path)}'"
 
 
 def _to_json(scores):
@@ -120,15 +143,18 @@ def _to_json(scores):
     return json.dumps(clean(scores))
 
 
-def _print_scores(scores, per_class, images):
+def _print_scores(result):
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    table = Table("class", "IoU")
-    for name, iou in per_class.items():
-        table.add_row(name, _percent(iou))
-    console.print(table)
+    scores = dict(result)
+    images, per_class = scores.pop("images"), scores.pop("per_class_iou", {})
+    if per_class:
+        table = Table("class", "IoU")
+        for name, iou in per_class.items():
+            table.add_row(name, _percent(iou))
+        console.print(table)
     table = Table("score", f"{images} images")
     for name, value in scores.items():
         table.add_row(name.replace("_", " "), _percent(value))

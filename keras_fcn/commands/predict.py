@@ -1,8 +1,11 @@
 """`keras-fcn predict`: segment images."""
 
+import sys
 from pathlib import Path
 
-from keras_fcn.commands.shared import add_model, check_channels, load_model, test_time_augmentation
+from keras_fcn.commands.shared import add_image_options, add_model, prediction_options
+
+SHOWN = 20  # images named on standard output
 
 
 def add(commands):
@@ -10,46 +13,64 @@ def add(commands):
         "predict",
         help="segment images",
         description="Writes DIR/<stem>.png, a palette PNG whose pixel values are the classes, and "
-        "DIR/<stem>_overlay.png, the image with the classes laid over it and a legend.",
+        "DIR/<stem>_overlay.png, the image with the classes laid over it and a legend; and "
+        "DIR/summary.csv, the pixels of each class. What can't be read is set aside in "
+        "DIR/errors.csv, and the rest goes on. The same command again does what is missing.",
     )
-    predict.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    predict.add_argument(
+        "images",
+        nargs="+",
+        metavar="PATH",
+        help="an image, a folder with images, also deeper in it, or a pattern as 'slides/*/*.tif'",
+    )
     add_model(predict)
     predict.add_argument("--output", type=Path, default=Path("predictions"), metavar="DIR")
+    predict.add_argument(
+        "--gray",
+        action="store_true",
+        help="label maps as gray PNGs of plain class numbers, as OpenCV and scikit-image read them",
+    )
+    predict.add_argument(
+        "--objects",
+        action="store_true",
+        help="also number the objects: DIR/<stem>_objects.png of 16 bits, DIR/<stem>_outlines.png "
+        "and DIR/objects.csv",
+    )
+    add_image_options(predict)
     predict.set_defaults(run=run)
 
 
 def run(options):
-    from rich.progress import track
+    from keras_fcn.catalogue import load_model
+    from keras_fcn.inference import predict_folder
 
-    from keras_fcn.datasets.files import read_image
-    from keras_fcn.inference import predict_image
-    from keras_fcn.visualize import overlay, write_label_map, write_png
-
-    _check_stems(options.images)
-    model, classes, palette = load_model(options.weights)
-    averaging = test_time_augmentation(options)
-    channels = model.input_shape[-1]
-    check_channels(channels)
-    options.output.mkdir(parents=True, exist_ok=True)
-    written = []
-    for path in track(options.images, "Predicting", transient=True):
-        image = read_image(path, channels)
-        label_map = predict_image(model, image, options.tile_size, **averaging).argmax(-1)
-        label_file = options.output / f"{path.stem}.png"
-        overlay_file = options.output / f"{path.stem}_overlay.png"
-        write_label_map(label_file, label_map, palette)
-        write_png(overlay_file, overlay(image, label_map, palette, classes))
-        written.append(f"{path}: label map {label_file}, overlay {overlay_file}")
-    print("\n".join(written))
+    model = load_model(options.weights)
+    result = predict_folder(
+        model,
+        options.images,
+        options.output,
+        gray=options.gray,
+        objects=options.objects,
+        white=options.white,
+        max_pixels=options.max_pixels,
+        **prediction_options(options),
+    )
+    _print_result(result, options.output)
+    return 1 if result.failed else 0
 
 
-def _check_stems(images):
-    """Raise unless every image has a name, and so outputs, of its own."""
-    by_stem = {}
-    for path in images:
-        other = by_stem.setdefault(path.stem, path)
-        if other is not path:
-            raise ValueError(
-                "The outputs are named after the images, so their names should differ. Received: "
-                f"'{other}' and '{path}'. Predict them into two folders."
-            )
+def _print_result(result, output):
+    for image, files in list(result.done.items())[:SHOWN]:
+        print(f"{image}: label map {files[0]}, overlay {files[1]}")
+    if len(result.done) > SHOWN:
+        print(f"and {len(result.done) - SHOWN} more in {output}")
+    if result.skipped:
+        print(f"{len(result.skipped)} were done before")
+    if result.failed:
+        image, error = next(iter(result.failed.items()))
+        total = len(result.done) + len(result.skipped) + len(result.failed)
+        print(
+            f"keras-fcn: {len(result.failed)} of {total} images failed and are in "
+            f"{output / 'errors.csv'}, the first '{image}': {error}",
+            file=sys.stderr,
+        )

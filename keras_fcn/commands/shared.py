@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import json
 import re
 from pathlib import Path
 
@@ -15,13 +14,28 @@ def add_model(parser):
         help="a name that `keras-fcn models` lists, or a model saved as a .keras file",
     )
     parser.add_argument(
-        "--tile-size", type=int, metavar="N", help="predict large images in tiles of N pixels"
+        "--tile-size",
+        type=_positive_integer,
+        metavar="N",
+        help="predict large images in pieces of N pixels a side; the result is the same",
     )
     parser.add_argument(
         "--tta",
         action="store_true",
         help="test-time augmentation: average over flips, rotations and scales as the card of the "
         "weights says, for a .keras file over the image and its mirror image",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("keras", "openvino", "onnx"),
+        default="keras",
+        help="what computes (default keras)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="bfloat16 is faster, with --engine openvino on processors that have it",
     )
 
 
@@ -115,6 +129,14 @@ def add_data_options(parser):
     )
 
 
+def _positive_integer(text):
+    if not re.fullmatch(r"0*[1-9]\d*", text):
+        raise argparse.ArgumentTypeError(
+            f"it should be an integer of at least 1. Received: {text!r}. 512 is a good start."
+        )
+    return int(text)
+
+
 def _label_of_value(text):
     match = re.fullmatch(r"(-?\d+)=(\d+)", text)
     if match is None:
@@ -180,52 +202,13 @@ def _make_augmentation(pairs, factory):
         ) from error
 
 
-def test_time_augmentation(options):
-    """Return what `--tta` adds to the arguments of `predict_image`."""
+def prediction_options(options):
+    """Return the arguments of `predict_image` that the options give."""
     from keras_fcn.cards import pretrained
 
-    if not options.tta:
-        return {}
-    card = pretrained().get(options.weights, {})
-    return card.get("test_time_augmentation", {"test_time_augmentation": True})
-
-
-def load_model(weights):
-    """Return the model, its class names and its palette."""
-    import keras
-
-    import keras_fcn
-    from keras_fcn.visualize import voc_palette
-
-    if not weights.endswith(".keras"):
-        if Path(weights).exists():
-            raise ValueError(
-                "A weights file does not say which network it belongs to. Received: "
-                f"'{weights}'. Save the whole model with `model.save('….keras')` and pass that."
-            )
-        model = keras_fcn.from_pretrained(weights)
-        card = keras_fcn.pretrained()[weights]
-        return model, card["classes"], card["palette"]
-    if not Path(weights).exists():
-        raise FileNotFoundError(f"There is no model file '{weights}'.")
-    model = keras.saving.load_model(weights, compile=False)
-    num_classes = model.output_shape[-1]
-    return model, _class_names(Path(weights), num_classes), voc_palette(num_classes)
-
-
-def _class_names(path, num_classes):
-    """Return the names in the record that `keras-fcn train` left beside the model, else numbers."""
-    record = path.with_name("training.json")
-    if record.is_file():
-        names = json.loads(record.read_text()).get("classes", [])
-        if len(names) == num_classes:
-            return names
-    return [f"class {label}" for label in range(num_classes)]
-
-
-def check_channels(channels):
-    if channels not in (1, 3):
-        raise ValueError(
-            "Image files have 1 or 3 channels. Received: a model that takes "
-            f"{channels}. Call `keras_fcn.predict_image` with an array instead."
-        )
+    given = {"tile_size": options.tile_size, "engine": options.engine}
+    given["precision"] = options.precision
+    if options.tta:
+        card = pretrained().get(options.weights, {})
+        given |= card.get("test_time_augmentation", {"test_time_augmentation": True})
+    return given

@@ -1,5 +1,20 @@
-"""Predictions for images of any size."""
+"""Predictions for images of any size, one or many, and the objects in them."""
 
+from keras_fcn.inference.folders import FolderResult, predict_folder
+from keras_fcn.inference.objects import (
+    ObjectSettings,
+    choose_thresholds,
+    find_objects,
+    predict_objects,
+)
 from keras_fcn.inference.predict import predict_image
 
-__all__ = ["predict_image"]
+__all__ = [
+    "FolderResult",
+    "ObjectSettings",
+    "choose_thresholds",
+    "find_objects",
+    "predict_folder",
+    "predict_image",
+    "predict_objects",
+]

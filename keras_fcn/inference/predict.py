@@ -95,9 +95,8 @@ def predict_image(
     >>> predict_image(model, image, test_time_augmentation=True, scales=(0.75, 1)).shape
     (31, 57, 2)
     """
-    check_choice("test_time_augmentation", test_time_augmentation, tuple(SYMMETRIES))
+    check_options(test_time_augmentation, scales)
     check_choice("output", output, OUTPUTS)
-    _check_scales(scales)
     tile_size = None if tile_size is None else check_tile_size(tile_size)
     check_model(model)
     image = check_image(image, model)
@@ -116,7 +115,9 @@ def predict_image(
     return to_labels(scores) if output == "labels" else scores
 
 
-def _check_scales(scales):
+def check_options(test_time_augmentation=False, scales=(1,)):
+    """Raise `ValueError` for averages that `predict_image` does not take."""
+    check_choice("test_time_augmentation", test_time_augmentation, tuple(SYMMETRIES))
     valid = isinstance(scales, tuple | list) and all(
         isinstance(scale, numbers.Real) and not isinstance(scale, bool) and 0 < scale < math.inf
         for scale in scales

@@ -2,22 +2,24 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 PATIENCE = 5  # seconds before anything shows
 INTERVAL = 30  # seconds from line to line in a log
 
 
-def track(items: Sequence, description: str) -> Iterator:
+def track(items: Iterable, description: str, total: int | None = None) -> Iterator:
     """Yield the items, and show on standard error how far it is, if it takes long.
 
     Args:
         items: what is worked through.
         description: what is done, as "Predicting".
+        total: how many items there are, where `len` does not tell.
     """
     from rich.console import Console
 
     console = Console(stderr=True)
+    total = len(items) if hasattr(items, "__len__") else total
     start = time.monotonic()
     shown = start + PATIENCE - INTERVAL
     bar = None
@@ -27,10 +29,10 @@ def track(items: Sequence, description: str) -> Iterator:
             if bar is not None:
                 bar.update(bar.task_ids[0], completed=done)
             elif console.is_terminal and now - start > PATIENCE:
-                bar = _start_bar(console, description, done, len(items))
+                bar = _start_bar(console, description, done, total)
             elif not console.is_terminal and now - shown > INTERVAL:
                 shown = now
-                _print_line(description, done, len(items), now - start)
+                _print_line(description, done, total, now - start)
             yield item
     finally:
         if bar is not None:
@@ -47,5 +49,6 @@ def _start_bar(console, description, done, total):
 
 
 def _print_line(description, done, total, seconds):
-    left = f", {seconds * (total - done) / done:.0f} s left" if done else ""
-    print(f"{description}: {done} of {total}, {seconds:.0f} s{left}", file=sys.stderr, flush=True)
+    left = f", {seconds * (total - done) / done:.0f} s left" if done and total else ""
+    of = f" of {total}" if total else ""
+    print(f"{description}: {done}{of}, {seconds:.0f} s{left}", file=sys.stderr, flush=True)

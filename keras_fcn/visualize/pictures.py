@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from keras_fcn.atomic import replacing
 from keras_fcn.visualize.palettes import VOID_COLOR
 
 LEGEND_ROW = 24  # pixels
@@ -127,22 +128,22 @@ def write_png(path, picture):
         FileExistsError: when `path` holds a file that this package did not write.
     """
     path = Path(path)
-    if path.exists() and not _is_ours(path):
+    if path.exists() and not is_ours(path):
         raise FileExistsError(
             f"{str(path)!r} exists, and keras_fcn did not write it. Choose another output folder, "
             "or move the file."
         )
-    beside = path.with_name(f".{path.name}")
-    if isinstance(picture, Image.Image):
-        mark = PngImagePlugin.PngInfo()
-        mark.add_text("Software", "keras_fcn")
-        picture.save(beside, format="PNG", pnginfo=mark)
-    else:
-        picture.savefig(beside, format="png", metadata={"Software": "keras_fcn"})
-    beside.replace(path)
+    with replacing(path) as beside:
+        if isinstance(picture, Image.Image):
+            mark = PngImagePlugin.PngInfo()
+            mark.add_text("Software", "keras_fcn")
+            picture.save(beside, format="PNG", pnginfo=mark)
+        else:
+            picture.savefig(beside, format="png", metadata={"Software": "keras_fcn"})
 
 
-def _is_ours(path):
+def is_ours(path):
+    """Return whether a file is a picture that `write_png` wrote."""
     try:
         with Image.open(path) as picture:
             return picture.info.get("Software") == "keras_fcn"

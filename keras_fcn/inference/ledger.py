@@ -1,0 +1,114 @@
+"""What is done in an output folder: so that the same run goes on, and another is refused."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_fcn.atomic import replacing, write_json
+
+RECORD = "predictions.json"
+SUMMARY, OBJECTS, ERRORS = "summary.csv", "objects.csv", "errors.csv"
+
+
+class Ledger:
+    """The tables of an output folder. A line of the summary says that an image is done.
+
+    Args:
+        folder: existing folder of the predictions.
+        run: what the predictions depend on, as JSON stores it.
+        columns: names of the columns of the summary, after `file` and `image`.
+        object_columns: names of the columns of the objects, after `file`; none without.
+        is_current: function of the two that says whether a line still holds.
+
+    Attributes:
+        done: the files that are done.
+
+    Raises:
+        FileExistsError: when the folder holds predictions of another run.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run: dict,
+        columns: Sequence[str],
+        object_columns: Sequence[str],
+        is_current: Callable[[str, str], bool],
+    ):
+        self.folder = folder
+        self.errors = {}
+        self._check_run(run)
+        header = ["file", "image", *columns]
+        lines = [line for line in _read(folder / SUMMARY, header) if is_current(*line[:2])]
+        self.done = {line[0] for line in lines}
+        _write(folder / SUMMARY, header, lines)
+        if object_columns:
+            header = ["file", *object_columns]
+            lines = [line for line in _read(folder / OBJECTS, header) if line[0] in self.done]
+            _write(folder / OBJECTS, header, lines)
+        (folder / ERRORS).unlink(missing_ok=True)  # what failed is tried again
+
+    def add(self, file: str, image: str, values: Sequence, objects: Sequence[Sequence]) -> None:
+        """Add an image that is done, with the lines of its objects first."""
+        if objects:
+            _append(self.folder / OBJECTS, [[file, *line] for line in objects])
+        _append(self.folder / SUMMARY, [[file, image, *values]])
+
+    def fail(self, file: str, error: str) -> None:
+        """Set an image aside with its error."""
+        self.errors[file] = " ".join(error.split())
+        _write(self.folder / ERRORS, ["file", "error"], self.errors.items())
+
+    def _check_run(self, run):
+        path = self.folder / RECORD
+        before = json.loads(path.read_text()) if path.is_file() else None
+        if before is None:
+            write_json(path, run)
+            return
+        run = json.loads(json.dumps(run))
+        differing = [name for name in run if before.get(name) != run[name]]
+        if differing:
+            name = differing[0]
+            raise FileExistsError(
+                f"'{self.folder}' holds the predictions of another run, with other "
+                f"{', '.join(differing)}. Received: {name}={_short(run[name])}, there "
+                f"{_short(before.get(name))}. Choose another output folder."
+            )
+
+
+def fingerprint(model: keras.Model) -> str:
+    """Return the sha256 of a model's layers and weights, in hexadecimal."""
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        digest.update(str(weight.shape).encode())
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight.value)))
+    return digest.hexdigest()
+
+
+def _short(value):
+    return f"{value[:12]}…" if isinstance(value, str) and len(value) > 40 else repr(value)
+
+
+def _read(path, header):
+    """Return the whole lines below the header; a line cut short is none."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    lines = list(csv.reader(whole.splitlines()))
+    return [line for line in lines[1:] if len(line) == len(header)]
+
+
+def _write(path, header, lines):
+    with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([header, *lines])
+
+
+def _append(path, lines):
+    with path.open("a", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows(lines)

@@ -1,0 +1,118 @@
+"""Which images are meant, and where their predictions go, checked before anything is written."""
+
+import dataclasses
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from keras_fcn.datasets.files import SUFFIXES, natural_order
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """An image, and the stem of its predictions."""
+
+    image: Path
+    stem: Path  # relative to the output folder, without suffix
+
+    def file(self, output: Path, kind: str = "") -> Path:
+        """Return the path of one of its predictions, as "overlay"; "" is the label map."""
+        return output / self.stem.with_name(f"{self.stem.name}{kind and '_' + kind}.png")
+
+
+def find_jobs(source: str | os.PathLike | Iterable, output: str | os.PathLike) -> list[Job]:
+    """Find the images of files, folders (with those in them) and patterns, as "slides/*/*.tif".
+
+    Args:
+        source: a path, or several.
+        output: folder of the predictions; what is in it is no image, unless named itself.
+
+    Returns:
+        List of `Job`, in which the folders' structure is kept.
+
+    Raises:
+        FileNotFoundError: for a path that does not exist, and where no image is found.
+        ValueError: where two images, or an image and a prediction, would share a file.
+    """
+    sources = [source] if isinstance(source, str | os.PathLike) else list(source)
+    output = Path(output)
+    jobs = []
+    for path in map(Path, sources):
+        jobs += _expand(path, output.resolve())
+    unique = {job.image.resolve(): job for job in reversed(jobs)}
+    jobs = [job for job in jobs if unique[job.image.resolve()] is job]
+    if not jobs:
+        raise FileNotFoundError(
+            "There should be an image to predict. Received: "
+            f"{', '.join(repr(str(path)) for path in sources) or 'no path'}, where none is, with "
+            f"one of the suffixes {', '.join(SUFFIXES)}."
+        )
+    return jobs
+
+
+def check_outputs(jobs: list[Job], output: Path, kinds: Iterable[str]) -> None:
+    """Raise where two predictions, or a prediction and an image, would be one file.
+
+    Args:
+        jobs: what is to be predicted.
+        output: folder of the predictions.
+        kinds: what is written for each, as for `Job.file`.
+
+    Raises:
+        ValueError: naming both.
+        FileExistsError: for a file that this package did not write.
+    """
+    from keras_fcn.visualize.pictures import is_ours
+
+    images = {job.image.resolve(): job.image for job in jobs}
+    written = {}
+    for job in jobs:
+        for file in (job.file(output, kind) for kind in kinds):
+            if file.resolve() in images:
+                raise ValueError(
+                    "A prediction should not replace an image. Received: "
+                    f"'{images[file.resolve()]}', which '{job.image}' would be written to. Choose "
+                    "another output folder."
+                )
+            other = written.setdefault(file, job.image)
+            if other is not job.image:
+                raise ValueError(
+                    "The outputs are named after the images, so their names should differ. "
+                    f"Received: '{other}' and '{job.image}', both with an output '{file.name}'. "
+                    "Predict them into two folders."
+                )
+            if file.exists() and not is_ours(file):
+                raise FileExistsError(
+                    f"'{file}' exists, and keras_fcn did not write it. Choose another output "
+                    "folder, or move the file."
+                )
+
+
+def _expand(path, output):
+    """Return the jobs of one path."""
+    if path.is_dir():
+        return _below(path, path.rglob("*"), output)
+    if path.exists() or not glob.has_magic(str(path)):
+        if not path.exists():
+            raise FileNotFoundError(f"There is no file or folder '{path}'.")
+        return [Job(path, Path(path.stem))]
+    base = Path(*path.parts[: _first_magic(path)])
+    return _below(base, base.glob(str(path.relative_to(base))), output)
+
+
+def _first_magic(path):
+    return next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
+
+
+def _below(folder, paths, output):
+    """Return the jobs of the images among paths below a folder, in order of name."""
+    chosen = [
+        path
+        for path in paths
+        if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
+        and output not in path.resolve().parents
+    ]
+    chosen.sort(key=lambda path: (path.parent, natural_order(path)))
+    return [Job(path, path.relative_to(folder).with_suffix("")) for path in chosen]

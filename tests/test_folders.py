@@ -1,0 +1,272 @@
+"""Predictions of many images: what is written, what is set aside, what is left alone."""
+
+import csv
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import randomize
+from PIL import Image
+
+from keras_fcn import UNet, fully_convolutional, predict_folder, predict_image
+from keras_fcn.classes import Classes
+from keras_fcn.inference import folders
+from keras_fcn.inference.objects import find_objects
+from keras_fcn.inference.sources import find_jobs
+from keras_fcn.lock import locked
+
+NAMES = ("sky", "road", "border")
+
+
+@pytest.fixture(scope="module")
+def model():
+    rng = np.random.default_rng(3)
+    model = UNet(num_classes=3, filters=(4, 8))
+    randomize(model, rng, scale=0.3)
+    colors = ((10, 20, 30), (200, 0, 0), (0, 200, 0))
+    model.get_layer("predictions").classes = Classes(NAMES, colors)
+    return model
+
+
+@pytest.fixture
+def photos(tmp_path, rng):
+    """Three images in a folder with a folder in it."""
+    for name, size in {"b.png": (20, 30), "a.png": (17, 9), "deep/c.jpg": (30, 20)}.items():
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), "uint8")).save(path)
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    return tmp_path / "photos"
+
+
+def table(path):
+    with path.open(newline="") as file:
+        return list(csv.reader(file))
+
+
+def files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_keeps_its_structure(model, photos, tmp_path):
+    output = tmp_path / "out"
+    result = predict_folder(model, photos, output)
+    assert [Path(image).name for image in result.done] == ["a.png", "b.png", "c.jpg"]
+    assert (result.skipped, result.failed) == ([], {})
+    assert files(output) == [
+        "a.png", "a_overlay.png", "b.png", "b_overlay.png", "deep/c.png", "deep/c_overlay.png",
+        "predictions.json", "summary.csv",
+    ]  # fmt: skip
+    label_map = Image.open(output / "b.png")
+    expected = predict_image(model, np.asarray(Image.open(photos / "b.png")), output="labels")
+    np.testing.assert_array_equal(np.asarray(label_map), expected)
+    assert label_map.getpalette()[:9] == [10, 20, 30, 200, 0, 0, 0, 200, 0]
+    lines = table(output / "summary.csv")
+    assert lines[0] == ["file", "image", "height", "width", *NAMES]
+    assert lines[2] == [
+        "b",
+        str(photos / "b.png"),
+        "20",
+        "30",
+        *map(str, np.bincount(expected.ravel(), minlength=3)),
+    ]
+
+
+def test_gray_label_maps_hold_plain_numbers(model, photos, tmp_path):
+    predict_folder(model, photos / "b.png", tmp_path / "out", gray=True)
+    label_map = Image.open(tmp_path / "out" / "b.png")
+    assert label_map.mode == "L"
+    assert np.asarray(label_map).max() < 3
+
+
+def test_a_bad_file_is_set_aside_and_the_second_run_does_what_is_missing(
+    model, photos, tmp_path, monkeypatch
+):
+    output = tmp_path / "out"
+    good = (photos / "b.png").read_bytes()
+    (photos / "b.png").write_bytes(good[:200])
+    result = predict_folder(model, photos, output)
+    assert len(result.done) == 2
+    assert list(result.failed) == [str(photos / "b.png")]
+    header, line = table(output / "errors.csv")
+    assert header == ["file", "error"]
+    assert line[0] == str(photos / "b.png")
+    assert not (output / "b.png").exists()
+
+    (photos / "b.png").write_bytes(good)
+    predicted = []
+    predict = folders.predict_image
+    monkeypatch.setattr(
+        folders, "predict_image", lambda *a, **k: predicted.append(1) or predict(*a, **k)
+    )
+    result = predict_folder(model, photos, output)
+    assert list(result.done) == [str(photos / "b.png")]
+    assert len(result.skipped) == 2
+    assert len(predicted) == 1
+    assert not (output / "errors.csv").exists()
+    assert len(table(output / "summary.csv")) == 4
+    later = time.time() + 60
+    os.utime(photos / "a.png", (later, later))  # changed since
+    assert list(predict_folder(model, photos, output).done) == [str(photos / "a.png")]
+    assert len(table(output / "summary.csv")) == 4
+
+
+def test_another_image_of_the_name_is_predicted_anew(model, photos, tmp_path):
+    output = tmp_path / "out"
+    predict_folder(model, photos / "a.png", output)
+    (tmp_path / "other").mkdir()
+    Image.new("RGB", (5, 5)).save(tmp_path / "other" / "a.png")
+    os.utime(tmp_path / "other" / "a.png", (0, 0))
+    assert len(predict_folder(model, tmp_path / "other", output).done) == 1
+    assert Image.open(output / "a.png").size == (5, 5)
+    assert len(table(output / "summary.csv")) == 2
+
+
+def test_a_line_cut_short_is_none(model, photos, tmp_path):
+    output = tmp_path / "out"
+    predict_folder(model, photos, output, objects=True)
+    summary = (output / "summary.csv").read_text()
+    (output / "summary.csv").write_text(summary[:-4])  # killed in the middle of the last line
+    result = predict_folder(model, photos, output, objects=True)
+    assert [Path(image).name for image in result.done] == ["c.jpg"]
+    assert (output / "summary.csv").read_text() == summary
+    numbers = [tuple(line[:2]) for line in table(output / "objects.csv")]
+    assert len(set(numbers)) == len(numbers)
+
+
+def test_other_weights_or_options_are_refused(model, photos, tmp_path, rng):
+    output = tmp_path / "out"
+    predict_folder(model, photos / "a.png", output)
+    other = keras.models.clone_model(model)
+    randomize(other, rng)
+    with pytest.raises(FileExistsError, match=r"other weights\. Received: weights="):
+        predict_folder(other, photos / "a.png", output)
+    with pytest.raises(FileExistsError, match="other test_time_augmentation"):
+        predict_folder(model, photos / "a.png", output, test_time_augmentation=True)
+    predict_folder(model, photos / "b.png", output, tile_size=8)  # gives the same numbers
+
+
+def test_two_runs_at_once_are_refused(model, photos, tmp_path):
+    (tmp_path / "out").mkdir()
+    with locked(tmp_path / "out"), pytest.raises(FileExistsError, match="One run at a time"):
+        predict_folder(model, photos, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("names", "output", "message"),
+    [
+        (["s.png", "s_overlay.png"], "out", r"names should differ.*s_overlay\.png"),
+        (["a/x.png", "b/x.jpg"], "out", "names should differ"),
+        (["s.png"], ".", r"should not replace an image.*s\.png"),
+        (["s_overlay.png", "t/s.png"], ".", "should not replace an image"),
+        (["s.png"], "link", "should not replace an image"),
+    ],
+)
+def test_output_names_are_checked_before_anything_is_written(
+    model, names, output, message, tmp_path
+):
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (9, 9)).save(tmp_path / name)
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        predict_folder(model, [tmp_path / name for name in names], tmp_path / output)
+    assert files(tmp_path) == before
+
+
+def test_our_label_map_as_input_is_not_overwritten(model, photos, tmp_path):
+    output = tmp_path / "out"
+    predict_folder(model, photos / "a.png", output)
+    label_map = (output / "a.png").read_bytes()
+    with pytest.raises(ValueError, match="should not replace an image"):
+        predict_folder(model, output / "a.png", output)
+    assert (output / "a.png").read_bytes() == label_map
+
+
+def test_files_of_others_are_left_alone(model, photos, tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / "a_overlay.png").write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match="did not write it"):
+        predict_folder(model, photos, output)
+    assert files(output) == ["a_overlay.png"]
+
+
+def test_paths_folders_and_patterns(photos, tmp_path, monkeypatch):
+    def stems(source, output="out"):
+        return [str(job.stem) for job in find_jobs(source, output)]
+
+    monkeypatch.chdir(tmp_path)
+    assert stems("photos") == ["a", "b", "deep/c"]
+    assert stems("photos/*.png") == ["a", "b"]
+    assert stems("ph*/**/*.jpg") == ["photos/deep/c"]
+    assert stems(["photos/b.png", "photos"]) == ["b", "a", "deep/c"]  # each image once
+    assert stems(photos / "deep" / "c.jpg") == ["c"]
+    # what lies in the output folder is no image
+    assert stems("photos", "photos/deep") == ["a", "b"]
+    (tmp_path / "empty").mkdir()
+    for nothing in ("empty", "photos/*.tif", []):
+        with pytest.raises(FileNotFoundError, match="should be an image to predict"):
+            find_jobs(nothing, "out")
+    with pytest.raises(FileNotFoundError, match=r"no file or folder 'photos/d\.png'"):
+        find_jobs("photos/d.png", "out")
+
+
+def test_objects_are_numbered_outlined_and_measured(model, photos, tmp_path):
+    output = tmp_path / "out"
+    predict_folder(model, photos / "b.png", output, objects=True)
+    image = np.asarray(Image.open(photos / "b.png"))
+    scores = predict_image(model, image)
+    expected = find_objects(scores, folders.ObjectSettings(border=2))
+    numbers = np.asarray(Image.open(output / "b_objects.png"))
+    assert numbers.dtype == "uint16"
+    np.testing.assert_array_equal(numbers, expected)
+    assert Image.open(output / "b_outlines.png").size == (30, 20)
+    header, *lines = table(output / "objects.csv")
+    assert len(lines) == expected.max() > 0
+    line = dict(zip(header, lines[0], strict=True))
+    inside = expected == 1
+    assert (line["file"], line["number"], line["class"]) == ("b", "1", "road")
+    assert int(line["area"]) == inside.sum()
+    assert float(line["row"]) == pytest.approx(np.nonzero(inside)[0].mean(), abs=0.01)
+    assert int(line["right"]) == np.nonzero(inside)[1].max() + 1
+    assert float(line["mean_probability"]) == pytest.approx(scores[inside][:, 1].mean(), abs=1e-4)
+    assert float(line["mean_intensity"]) == pytest.approx(image[inside].mean(), abs=0.01)
+
+
+def test_a_map_of_windows_is_laid_where_the_windows_are(photos, tmp_path, rng):
+    layers = [
+        keras.Input((9, 9, 3)),
+        keras.layers.Conv2D(4, 3),
+        keras.layers.MaxPooling2D(2),
+        keras.layers.Flatten(),
+        keras.layers.Dense(3),
+    ]
+    classifier = keras.Sequential(layers)
+    randomize(classifier, rng)
+    predict_folder(fully_convolutional(classifier), photos / "b.png", tmp_path / "out")
+    assert np.asarray(Image.open(tmp_path / "out" / "b.png")).shape == (7, 12)
+    assert Image.open(tmp_path / "out" / "b_overlay.png").width >= 22
+
+
+def test_wrong_options_write_nothing(model, photos, tmp_path):
+    for options in ({"tile_size": 0}, {"engine": "x"}, {"scales": ()}, {"scale": 1}):
+        with pytest.raises((ValueError, TypeError)):
+            predict_folder(model, photos, tmp_path / "out", **options)
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_sigmoid_of_one_channel(photos, tmp_path, rng):
+    model = UNet(num_classes=1, filters=(4, 8), classifier_activation="sigmoid")
+    randomize(model, rng, scale=0.3)
+    predict_folder(model, photos, tmp_path / "out", objects=True)
+    image = np.asarray(Image.open(photos / "b.png"))
+    expected = predict_image(model, image)[..., 0] > 0.5
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "b.png")), expected)
+    assert table(tmp_path / "out" / "summary.csv")[0][4:] == ["class 0", "class 1"]
+    assert dataclasses.asdict(folders.ObjectSettings.of(model))["border"] is None
