@@ -86,7 +86,8 @@ def fingerprint(model: keras.Model) -> str:
     digest = hashlib.sha256()
     for weight in model.weights:
         digest.update(str(weight.shape).encode())
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight.value)))
+        value = keras.ops.convert_to_tensor(weight)
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(value)))
     return digest.hexdigest()
 
 
