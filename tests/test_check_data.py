@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from keras_fcn.commands import check_data as check_data_command
+from keras_fcn.commands import main
 from keras_fcn.datasets import check_data, print_report
 from keras_fcn.datasets.findings import FINDINGS, Finding
 
@@ -317,6 +318,25 @@ def test_a_class_is_printed_with_its_name(folders, capsys):
     assert print_report(report) == 0
     output = capsys.readouterr().out
     assert all(name in output for name in report.names)
+
+
+def test_a_folder_in_the_layout_of_a_training(folders, capsys):
+    root = folders[0].parent
+    assert check_data(root, num_classes=3).pairs == 3
+    assert main(["check-data", "--data", str(root)]) == 0
+    assert "images with masks: 3" in capsys.readouterr().out
+    assert main(["check-data", "--images", str(root)]) == 1
+    assert "--masks DIR. Received: --images" in capsys.readouterr().err
+    assert main(["check-data", "--data", str(folders[0])]) == 1
+    assert "laid out as one of" in capsys.readouterr().err
+
+
+def test_masks_of_objects_are_checked_as_classes(folders):
+    objects(*folders)
+    report = check_data(folders[0].parent, instances="border")
+    assert report.names == ("background", "object", "border")
+    assert not report.errors
+    assert set(report.pixels) <= {0, 1, 2}
 
 
 def test_masks_with_a_suffix_are_noted(folders):

@@ -207,10 +207,10 @@ def test_crops_with_masks_of_0_and_255_in_the_ways_people_name_them(tmp_path, na
 
 
 def write_objects(folder):
-    """Two images with three objects each, of which two touch; returns their instance map."""
+    """Three images with three objects each, of which two touch; returns their instance map."""
     instance_map = np.zeros((20, 30), "uint16")
     instance_map[2:12, 2:10], instance_map[2:12, 10:20], instance_map[15:19, 25:29] = 1, 2, 3
-    for name in ("first", "second"):
+    for name in ("first", "second", "third"):
         save(folder / name / "images" / f"{name}.png", np.zeros((20, 30, 3)))
         for number in (1, 2, 3):
             mask = (instance_map == number) * 255
@@ -582,6 +582,18 @@ def test_nuclei_from_a_folder(tmp_path, data_dir):
     np.testing.assert_array_equal(two, instance_map > 0)
     example = next(iter(tfds.load("nuclei", split="val", data_dir=data_dir)))
     np.testing.assert_array_equal(example["instances"][..., 0], instance_map)
+
+
+def test_nuclei_as_they_are_published(tmp_path, data_dir):
+    instance_map = write_objects(tmp_path / "stage1_train")
+    options = {"data_dir": data_dir, "manual_dir": tmp_path}
+    image, numbers = next(iter(load("nuclei", "train", instances="numbers", **options)))
+    assert image.shape == (20, 30, 3)
+    np.testing.assert_array_equal(numbers, instance_map)
+    image, labels = next(iter(load("nuclei", "train", **options)))
+    assert set(np.unique(labels)) == {0, 1, 2}
+    with pytest.raises(ValueError, match="nuclei numbers objects"):
+        load("shapes/cells", "train", data_dir=data_dir, instances="two")
 
 
 def test_a_fifth_of_every_size_of_nuclei_validates():

@@ -1,6 +1,8 @@
 """`keras-fcn check-data`: find what is wrong with images and masks."""
 
-from keras_fcn.commands.shared import add_file_options, add_folders, add_mask_options, mapping
+from pathlib import Path
+
+from keras_fcn.commands.shared import add_file_options, add_mask_options, mapping
 
 
 def add(commands):
@@ -12,7 +14,14 @@ def add(commands):
         "classes.csv in the folder of the masks, or above it, names the classes: label,name or "
         "label,name,red,green,blue.",
     )
-    add_folders(check)
+    check.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="a folder of images and masks, as `keras-fcn train` takes it; or the two folders:",
+    )
+    check.add_argument("--images", type=Path, metavar="DIR")
+    check.add_argument("--masks", type=Path, metavar="DIR", help="0001.png belongs to 0001.jpg")
     check.add_argument("--classes", type=int, metavar="N", help="number of classes")
     add_mask_options(check)
     add_file_options(check)
@@ -22,8 +31,14 @@ def add(commands):
 def run(options):
     from keras_fcn.datasets import check_data, print_report
 
+    given = {name for name in ("data", "images", "masks") if getattr(options, name)}
+    if given not in ({"data"}, {"images", "masks"}):
+        raise ValueError(
+            "The data to check is given by --data DIR, or by --images DIR and --masks DIR. "
+            f"Received: {' '.join(f'--{name}' for name in sorted(given)) or 'none of these'}."
+        )
     report = check_data(
-        options.images,
+        options.data or options.images,
         options.masks,
         num_classes=options.classes,
         ignore=options.ignore,

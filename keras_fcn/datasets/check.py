@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from keras_fcn.datasets.files import FileError, first_path, list_files
+from keras_fcn.datasets.files import FileError, first_path
 from keras_fcn.datasets.findings import FINDINGS, LEVELS, SHOWN, Finding
 from keras_fcn.datasets.images import (
     dark_message,
@@ -15,7 +15,7 @@ from keras_fcn.datasets.images import (
     read_raster,
     to_image,
 )
-from keras_fcn.datasets.masks import read_labels, read_palette, size_text
+from keras_fcn.datasets.masks import INSTANCES, read_labels, read_palette, size_text
 
 SAMPLE = 16  # pairs that `load` checks
 FEW = 32  # values: more than a mask of classes has, less than an image
@@ -42,7 +42,7 @@ class Report:
 
 def check_data(
     images,
-    masks,
+    masks=None,
     num_classes: int | None = None,
     ignore: int | None = None,
     colors=None,
@@ -52,7 +52,7 @@ def check_data(
     instances: str | None = None,
     max_pixels: int | None = None,
 ) -> Report:
-    """Check a folder of images and a folder of masks; every file is read, none written.
+    """Check images and masks; every file is read, none written.
 
     Finds files that are missing, double, truncated or of another size than their
     partner; masks that are JPEG, RGB-coded, transparent, 0/255, out of range, empty
@@ -60,7 +60,8 @@ def check_data(
     dark images and images turned by a tag; images and masks the wrong way round.
 
     Args:
-        images: folder of the images.
+        images: folder of the images; or, without `masks`, a folder of images and masks
+            as `load` takes it.
         masks: folder of the masks, which may be the same; see
             `keras_fcn.datasets.files.list_files`.
         num_classes: number of classes; by default labels are not held against it.
@@ -75,7 +76,8 @@ def check_data(
         what the masks hold if there are no errors.
 
     Raises:
-        NotADirectoryError: when a folder does not exist.
+        NotADirectoryError, FileNotFoundError: when a folder does not exist.
+        ValueError: when a folder of images and masks has no known layout.
 
     Example:
 
@@ -83,15 +85,13 @@ def check_data(
     >>> print_report(report)  # doctest: +SKIP
     0
     """
-    from keras_fcn.datasets.names import find_class_file, read_class_file
+    from keras_fcn.datasets.folder import list_source
 
+    source = images if masks is None else (images, masks)
     reading = {"colors": colors, "values": values, "white": white}
     reading |= {"instances": instances, "max_pixels": max_pixels}
-    report = _examine(list_files(images, masks, mask_suffix), num_classes, ignore, **reading)
-    path = find_class_file((images, masks))
-    if path is None:
-        return report
-    return dataclasses.replace(report, names=read_class_file(path, ignore).names)
+    report = _examine(list_source(source, mask_suffix), num_classes, ignore, **reading)
+    return dataclasses.replace(report, names=_class_names(source, ignore, instances))
 
 
 def check_sample(listing, ignore: int | None = None, **reading) -> None:
@@ -159,6 +159,16 @@ def print_report(report: Report) -> int:
         f"images with masks: {report.pairs}, errors: {count['error']}, warnings: {count['warning']}"
     )
     return 1 if report.errors else 0
+
+
+def _class_names(source, ignore, instances):
+    """Return the names of the classes, where the data says them."""
+    from keras_fcn.datasets.names import find_class_file, read_class_file
+
+    path = find_class_file(source)
+    if path is not None:
+        return read_class_file(path, ignore).names
+    return INSTANCES.get(instances, ())
 
 
 def _label_table(report):

@@ -92,6 +92,19 @@ def find_pairs(source, split, split_seed: int | None = None, mask_suffix: str | 
     return listing
 
 
+def list_source(source, mask_suffix: str | None = None) -> Listing:
+    """Return the files of all splits of a folder, or of a pair of folders, paired or not.
+
+    Args:
+        source, mask_suffix: as in `find_pairs`.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: when a folder does not exist.
+        ValueError: when the folder has no known layout.
+    """
+    return _merge(_find_splits(source, mask_suffix))
+
+
 def open_folder(source, split, ignore=None, split_seed=None, mask_suffix=None, **reading):
     """Return the files of a split as a dataset, a function that reads them, and their number.
 

@@ -6,8 +6,9 @@ import tensorflow_datasets as tfds
 from keras_fcn.datasets.camvid import check_listing, find_manual_folder
 from keras_fcn.datasets.catalogue import SOURCES
 from keras_fcn.datasets.files import list_files
+from keras_fcn.datasets.folder import list_source
 from keras_fcn.datasets.images import read_image
-from keras_fcn.datasets.masks import BORDER, label_instances, read_mask
+from keras_fcn.datasets.masks import BORDER, label_instances, read_instances
 
 FOLDS = 5  # one of which validates
 SEED = 38  # of the choice which
@@ -44,10 +45,12 @@ class Nuclei(tfds.core.GeneratorBasedBuilder):
         tfds.core.BuilderConfig(name="two", description="Class 0 background, 1 nucleus."),
     )
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
-    Fetch image set BBBC038 of the Broad Bioimage Benchmark Collection at
-    https://bbbc.broadinstitute.org/BBBC038 (public domain, CC0). Pass as `manual_dir`, or move to
-    <manual_dir>/nuclei, a folder with images/NAME.png and instances/NAME.png, where an instance
-    map has 16 bits a pixel: 0 background, else the number of the nucleus.
+    Fetch stage1_train.zip of image set BBBC038 of the Broad Bioimage Benchmark Collection at
+    https://bbbc.broadinstitute.org/BBBC038 (public domain, CC0), unpack it into a folder
+    stage1_train, and pass the folder that holds it as `manual_dir`, or move it to
+    <manual_dir>/nuclei. It holds NAME/images/NAME.png and a file of NAME/masks for each nucleus.
+    A folder with images/NAME.png and instances/NAME.png, where an instance map has 16 bits a
+    pixel, 0 background, else the number of the nucleus, will do as well.
     """
 
     def _info(self):
@@ -78,8 +81,12 @@ class Nuclei(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        folder = find_manual_folder(dl_manager, "nuclei", ("images", "instances"))
-        pairs = check_listing(list_files(folder / "images", folder / "instances"))
+        try:
+            folder = find_manual_folder(dl_manager, "nuclei", ("stage1_train",)) / "stage1_train"
+            pairs = check_listing(list_source(folder))
+        except FileNotFoundError:
+            folder = find_manual_folder(dl_manager, "nuclei", ("images", "instances"))
+            pairs = check_listing(list_files(folder / "images", folder / "instances"))
         validation = validation_images([_size(image) for image, _ in pairs])
         return {
             "train": self._generate_examples(pairs, ~validation),
@@ -89,7 +96,7 @@ class Nuclei(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, pairs, chosen):
         for number in np.flatnonzero(chosen).tolist():
             image, instances = pairs[number]
-            instance_map = read_mask(instances)
+            instance_map = read_instances(instances)
             labels = label_instances(instance_map, self.builder_config.name).astype("uint8")
             yield (
                 number,
