@@ -19,7 +19,8 @@ from sklearn.datasets import load_sample_image
 import keras_fcn
 from keras_fcn.vgg16 import BLOCKS
 from keras_fcn.visualize import load_matplotlib, write_png
-from keras_fcn.visualize.architecture import EDGE, FEATURES, SCORES
+from keras_fcn.visualize.architecture import EDGE
+from keras_fcn.visualize.maps import FEATURES, SCORES
 
 WIDTH = 7.2  # inches
 COLORS = 96  # of a file: few, for small files
