@@ -199,5 +199,5 @@ def test_what_cannot_be_drawn_is_refused():
             draw_architecture(unet, shape)
     with pytest.raises(ValueError, match=r"`input_shape` should be \(height, width, channels\)"):
         draw_architecture(unet, (64, 64))
-    with pytest.raises(ValueError, match="at least 18 pixels"):
+    with pytest.raises(ValueError, match="be 18 pixels high"):
         draw_architecture(unet, (8, 8, 3))
