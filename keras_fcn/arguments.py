@@ -4,11 +4,11 @@ import difflib
 import math
 import numbers
 
-import keras
-
 
 def check_model_arguments(input_shape, num_classes, classifier_activation, padding):
     """Raise `ValueError` for arguments from which no model can be built."""
+    import keras  # here, so that checks that need no network cost no TensorFlow
+
     if keras.config.image_data_format() != "channels_last":
         raise ValueError(
             'keras_fcn builds models for the image data format "channels_last". Received: '

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from PIL import Image
 
 import keras_fcn
 from keras_fcn import UNet, training
+from keras_fcn.classes import Classes
 from keras_fcn.commands import main
 from keras_fcn.datasets import Augmentation
 from keras_fcn.training import ImageGrid, Recipe, train
@@ -53,7 +55,11 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recipe(data):
-    return Recipe(str(data), filters=(4, 8), epochs=2, steps=2, batch_size=2, crop_size=16)
+    return Recipe(
+        str(data), filters=(4, 8), epochs=2, steps=2, batch_size=2, crop_size=16, batch_norm=False,
+        dropout=0.5, optimizer="adamw", mixed_precision=False,
+        augment=Augmentation("horizontal", scale=0.25),
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +87,11 @@ def test_run_leaves_what_it_says(run, recipe):
     assert [row["epoch"] for row in log] == ["0", "1"]
     assert result["mean_iou"] == max(float(row["val_mean_iou"]) for row in log)
     record = read_record(output)
-    assert record["parameters"] == recipe.parameters
+    assert record["given"] == recipe.parameters
+    planned = {
+        name for name, value in record["parameters"].items() if record["given"][name] != value
+    }
+    assert planned == record["plan"].keys() >= {"split", "validation", "learning_rate"}
     assert record["images"] == {"train": 5, "validation": 3}
     assert record["versions"]["keras"] == keras.__version__
     assert record["result"] == {**result, "file": "model.keras"}
@@ -123,76 +133,153 @@ def test_same_seed_same_run(run, recipe, tmp_path):
     assert first == second
 
 
-def test_interrupted_run_goes_on(recipe, tmp_path, monkeypatch):
-    """Cut short after the log's row and before the backup, an epoch is trained and logged again."""
-    recipe = dataclasses.replace(recipe, epochs=3)
-    with monkeypatch.context() as patch:
-        patch.setattr(ImageGrid, "on_epoch_end", interrupt_second_epoch)
-        with pytest.raises(KeyboardInterrupt):
-            train(recipe, tmp_path)
-    assert len(read_log(tmp_path)) == 2
-
-    with pytest.raises(ValueError, match="crop_size=8 instead of 16, seed=1 instead of 0"):
-        train(dataclasses.replace(recipe, crop_size=8, seed=1), tmp_path)
-
-    header, first, second = (tmp_path / "log.csv").read_text().splitlines()
-    first = dict(zip(header.split(","), first.split(","), strict=True))
-    first["val_mean_iou"] = "0.999"  # better than what follows
-    (tmp_path / "log.csv").write_text("\n".join([header, ",".join(first.values()), second]) + "\n")
-    best = (tmp_path / "best.keras").read_bytes()
-    (tmp_path / ".best.keras").write_bytes(b"half of a mod")
-    assert train(recipe, tmp_path)["epoch"] == 1
-    assert (tmp_path / "best.keras").read_bytes() == best
-    assert [row["epoch"] for row in read_log(tmp_path)] == ["0", "1", "2"]
-    last = keras.saving.load_model(tmp_path / "last.keras")
-    assert int(last.optimizer.iterations) == 3 * recipe.steps
+def weights_of(output, name="last.keras"):
+    model = keras.saving.load_model(output / name)
+    return [*model.get_weights(), *(v.numpy() for v in model.optimizer.variables)]
 
 
-def interrupt_second_epoch(callback, epoch, logs=None):
-    if epoch == 1:
-        raise KeyboardInterrupt
+def assert_same_run(output, expected):
+    """Bit by bit, with each epoch in the log once."""
+    for name in ("last.keras", "best.keras"):
+        pairs = zip(weights_of(output, name), weights_of(expected, name), strict=True)
+        assert all(np.array_equal(one, other) for one, other in pairs)
+    rows = read_log(output), read_log(expected)
+    assert [row["epoch"] for row in rows[0]] == [str(epoch) for epoch in range(len(rows[1]))]
+    assert [row["val_mean_iou"] for row in rows[0]] == [row["val_mean_iou"] for row in rows[1]]
 
 
-@pytest.mark.parametrize("cut", ["training_metadata.json", "latest.weights.h5"])
-def test_backup_cut_short_in_writing_gives_way_to_its_copy(cut, tmp_path):
-    UNet(num_classes=2, filters=(2, 2)).save_weights(tmp_path / "latest.weights.h5")
-    (tmp_path / "training_metadata.json").write_text('{"epoch": 3}')
-    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    for name, content in whole.items():
-        (tmp_path / f"{name}.bkp").write_bytes(content)
-    training.run.mend_backup(tmp_path)
-    (tmp_path / cut).write_bytes(whole[cut][: len(whole[cut]) // 2 if "h5" in cut else 0])
-    training.run.mend_backup(tmp_path)
-    assert {name: (tmp_path / name).read_bytes() for name in whole} == whole
+@pytest.fixture(scope="module")
+def long_recipe(recipe):
+    return dataclasses.replace(recipe, epochs=3, steps=3, optimizer="muon", batch_norm=True)
 
-    for path in tmp_path.glob("*.bkp"):  # in the first epoch there is none
-        path.unlink()
-    (tmp_path / cut).write_bytes(b"")
-    training.run.mend_backup(tmp_path)
-    assert not tmp_path.exists()
+
+@pytest.fixture(scope="module")
+def long_run(long_recipe, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "long"
+    train(long_recipe, output)
+    return output
+
+
+class Kill(BaseException):
+    """As `kill -9`: nothing is tidied up in its way."""
+
+
+def kill_at(monkeypatch, where, name, count):
+    """Raise at the call of a function of this number; do what it does before, if `after`."""
+    calls = iter(range(1, 1000))
+    function = getattr(where, name)
+
+    def killed(*args, **kwargs):
+        if next(calls) == count:
+            raise Kill
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(where, name, killed)
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "count"),
+    [
+        (ImageGrid, "on_epoch_end", 2),  # after the steps of an epoch
+        (training.callbacks, "write_log", 2),  # before its row is written
+        (training.callbacks, "save_state", 2),  # between row and state
+        (training.callbacks, "keep_best", 1),  # between last.keras and best.keras
+        (training.callbacks, "best_epoch", 2),
+        (training.fit, "finish", 1),
+    ],
+)
+def test_run_goes_on_from_wherever_it_was_killed(
+    where, name, count, long_recipe, long_run, tmp_path, monkeypatch
+):
+    output = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(Kill):
+        kill_at(patch, where, name, count)
+        train(long_recipe, output)
+    (output / ".writing-cut").mkdir()
+    (output / ".writing-cut" / "last.keras").write_bytes(b"half of a mod")
+    train(long_recipe, output)
+    assert_same_run(output, long_run)
+    assert not list(output.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("number", "hook", "error"),
+    [
+        (signal.SIGTERM, "on_train_batch_end", SystemExit),
+        (signal.SIGINT, "on_train_batch_end", KeyboardInterrupt),
+        (signal.SIGTERM, "on_test_batch_end", SystemExit),
+    ],
+)
+def test_signal_ends_a_run_after_the_step(
+    number, hook, error, long_recipe, long_run, tmp_path, monkeypatch, capsys
+):
+    output = tmp_path / "run"
+    calls = iter(range(1, 1000))
+    act = getattr(training.callbacks.Keeper, hook)
+
+    def signalled(keeper, *args, **kwargs):
+        if next(calls) == 5:
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+        act(keeper, *args, **kwargs)
+
+    with monkeypatch.context() as patch, pytest.raises(error) as raised:
+        patch.setattr(training.callbacks.Keeper, hook, signalled)
+        train(long_recipe, output)
+    if error is SystemExit:
+        assert raised.value.code == 143
+        assert "the same command goes on" in capsys.readouterr().err
+    train(long_recipe, output)
+    assert_same_run(output, long_run)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_other_parameters_are_refused_with_a_way_on(long_recipe, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch, pytest.raises(Kill):
+        kill_at(patch, training.callbacks, "save_state", 2)
+        train(long_recipe, tmp_path)
+    other = dataclasses.replace(long_recipe, crop_size=8, epochs=5)
+    with pytest.raises(
+        ValueError, match="crop_size=8 instead of 16, epochs=5 instead of 3"
+    ) as error:
+        train(other, tmp_path)
+    assert f"`weights='{tmp_path / 'best.keras'}'`" in str(error.value)
+
+
+def test_one_run_at_a_time_writes_into_a_folder(recipe, tmp_path):
+    with training.run.working_in(tmp_path), pytest.raises(FileExistsError, match="process"):
+        train(recipe, tmp_path)
 
 
 @pytest.mark.slow
-def test_run_survives_kill_9(data, tmp_path):
-    output = tmp_path / "run"
-    command = [
-        sys.executable, "-c", START, "train", "--data", str(data), "--output", str(output),
-        "--filters", "4", "8", "--crop-size", "16", "--batch-size", "2", "--epochs", "4",
+def test_run_survives_kill_9_and_sigterm(data, tmp_path):
+    """Killed at random moments until it is done, it ends as one that never was."""
+    options = [
+        "--filters", "4", "8", "--crop-size", "16", "--batch-size", "2", "--epochs", "6",
         "--steps", "20",
     ]  # fmt: skip
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    metadata = output / "backup" / "training_metadata.json"
-    while not metadata.exists() and process.poll() is None:
-        time.sleep(0.05)
-    time.sleep(0.2)  # into the second epoch
-    process.kill()
-    assert process.wait() == -9
-    assert not (output / "model.keras").exists()
-    subprocess.run(command, check=True, capture_output=True)
-    assert [row["epoch"] for row in read_log(output)] == ["0", "1", "2", "3"]
-    last = keras.saving.load_model(output / "last.keras")
-    # an epoch more, where the kill came between the weights of a backup and its epoch
-    assert int(last.optimizer.iterations) in (4 * 20, 5 * 20)
+
+    def command(output):
+        start = [sys.executable, "-c", START, "train", "--data", str(data)]
+        return [*start, "--output", str(output), *options]
+
+    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    output, rng, signals = tmp_path / "run", np.random.default_rng(0), [9, 15, 9, 9, 15]
+    statuses = []
+    for number in signals:
+        process = subprocess.Popen(
+            command(output), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        for line in process.stdout:  # until it trains
+            if line.startswith(("Planned", "Epoch")):
+                break
+        time.sleep(rng.uniform(0, 6))
+        process.send_signal(number)
+        statuses.append(process.wait())
+    assert set(statuses) <= {-9, -15, 143, 0}
+    if not (output / "model.keras").exists():
+        subprocess.run(command(output), check=True, capture_output=True)
+    assert_same_run(output, tmp_path / "whole")
 
 
 @pytest.mark.slow
@@ -240,11 +327,30 @@ def test_early_stopping(recipe, tmp_path):
     assert len(read_log(tmp_path)) == 2
 
 
-def test_loss_that_is_no_number_is_an_error(recipe, tmp_path):
+def test_loss_that_is_no_number_is_an_error_each_time(recipe, tmp_path):
     recipe = dataclasses.replace(recipe, learning_rate=1e38, epochs=2, steps=6)
-    with pytest.raises(ValueError, match="lower learning rate"):
-        train(recipe, tmp_path)
-    assert not (tmp_path / "model.keras").exists()
+    for _ in range(3):
+        with pytest.raises(ValueError, match=r"at step \d, in epoch 1, .*lower learning rate"):
+            train(recipe, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} <= {"training.json", "tensorboard"}
+
+
+def test_a_later_divergence_leaves_the_last_good_weights(long_recipe, tmp_path, monkeypatch):
+    """Neither weights, nor the scores of validation, may be NaN."""
+    whole = training.callbacks.Keeper.on_epoch_end
+
+    def spoil(keeper, epoch, logs=None):
+        if epoch == 1:
+            kernel = keeper.model.get_layer("score").kernel
+            kernel.assign(np.nan * np.ones(kernel.shape))
+        whole(keeper, epoch, logs)
+
+    with monkeypatch.context() as patch, pytest.raises(ValueError, match="best epoch before it, 1"):
+        patch.setattr(training.callbacks.Keeper, "on_epoch_end", spoil)
+        train(long_recipe, tmp_path)
+    assert all(np.isfinite(array).all() for array in weights_of(tmp_path))
+    with pytest.raises(ValueError, match="should stay finite"):
+        train(long_recipe, tmp_path)
 
 
 def test_mixed_precision_is_of_the_model_alone(recipe, tmp_path):
@@ -259,7 +365,7 @@ def test_mixed_precision_is_of_the_model_alone(recipe, tmp_path):
 @pytest.mark.parametrize("model", ["fcn32s", "fcn16s", "fcn8s", "fcn8s_at_once"])
 def test_networks(model, narrow_vgg16):
     recipe = Recipe("data", model=model, fc_filters=8, batch_norm=True)
-    built = training.fit._build(recipe, num_classes=3, channels=1)
+    built = training.network.build(recipe, num_classes=3, channels=1)
     assert built.name == model
     assert built.get_layer("fc7_bn")
     assert built.input_shape[-1] == 1
@@ -267,25 +373,26 @@ def test_networks(model, narrow_vgg16):
 
 
 def test_recipe_sets_network_and_optimizer():
-    recipe = Recipe("data", filters=(4, 8), dropout=0.0, upsampling="bilinear", optimizer="sgd")
-    model = training.fit._build(recipe, num_classes=2, channels=3)
-    training.fit._compile(model, recipe, steps=10, class_weights=None, ignore=255)
+    recipe = Recipe(
+        "data", filters=(4, 8), dropout=0.0, upsampling="bilinear", optimizer="sgd", momentum=0.9,
+        learning_rate=0.1, steps=10, epochs=1,
+    )  # fmt: skip
+    model = training.network.build(recipe, num_classes=2, channels=3)
+    training.fit._compile(model, recipe, weights=None, ignore=255)
     assert model.get_layer("drop1").rate == 0
     assert model.get_layer("upsample1")
     assert isinstance(model.optimizer, keras.optimizers.SGD)
-    assert model.optimizer.momentum == recipe.momentum == 0.99
+    assert model.optimizer.momentum == 0.9
 
 
 def test_fine_tuning_keeps_what_the_catalogue_has(monkeypatch):
     pretrained = UNet(num_classes=3, filters=(4, 8))
-    for module in (training.fit, training.recipe):
-        monkeypatch.setattr(module, "pretrained", lambda: {"mine": {}})
-    monkeypatch.setattr(training.fit, "from_pretrained", lambda name, num_classes: pretrained)
+    monkeypatch.setattr(training.recipe, "pretrained", lambda: {"mine": {}})
+    monkeypatch.setattr(training.network, "from_pretrained", lambda name, num_classes: pretrained)
     recipe = Recipe("data", weights="mine")
-    assert recipe.learning_rate == 1e-4
-    assert training.fit._build(recipe, num_classes=3, channels=3) is pretrained
+    assert training.network.build(recipe, num_classes=3, channels=3) is pretrained
     with pytest.raises(ValueError, match="images of 3 channels"):
-        training.fit._build(recipe, num_classes=3, channels=1)
+        training.network.build(recipe, num_classes=3, channels=1)
     with pytest.raises(ValueError, match="filters together with the weights 'mine'"):
         Recipe("data", weights="mine", filters=(4, 8))
 
@@ -302,6 +409,10 @@ def test_fine_tuning_keeps_what_the_catalogue_has(monkeypatch):
         ({"dropout": 1}, "from 0 to below 1"),
         ({"upsampling": "nearest"}, "'transpose', 'bilinear'"),
         ({"learning_rate": 0}, "above 0"),
+        ({"learning_rate": float("inf")}, "finite"),
+        ({"learning_rate": float("nan")}, "finite"),
+        ({"ignore": 0.5}, "should be an integer"),
+        ({"class_names": ("a", "b"), "num_classes": 3}, "2 names for num_classes=3"),
         ({"optimizer": "adam"}, "Did you mean 'adamw'"),
         ({"momentum": 0.9}, 'goes with `optimizer="sgd"`'),
     ],
@@ -320,22 +431,34 @@ def test_recipe_is_recorded_as_json(tmp_path, monkeypatch):
     assert parameters == json.loads(json.dumps(parameters))
 
 
+def read_data(*args, **kwargs):
+    recipe, _ = training.plan.plan_splits(Recipe(*args, **kwargs))
+    return training.labels.read_data(recipe)
+
+
 def test_labels_are_counted_before_the_training(data):
-    labels = training.labels.count_labels(Recipe(str(data)))
+    labels = read_data(str(data))
     counts = sum(np.bincount(draw(n)[1].ravel(), minlength=256) for n in range(5))
     assert labels.training.tolist() == counts[:2].tolist()
-    assert (labels.classes, labels.ignore, labels.channels) == (["class 0", "class 1"], 255, 3)
+    assert labels.classes.names == ("class 0", "class 1")
+    assert (labels.ignore, labels.channels, labels.colored) == (255, 3, True)
+    assert labels.images == {"train": 5, "validation": 3}
+    assert labels.object_size == 8
     with pytest.raises(ValueError, match=r"Received: \[255\] in the train masks"):
-        training.labels.count_labels(Recipe(str(data), num_classes=2, ignore=254))
+        read_data(str(data), num_classes=2, ignore=254)
     with pytest.raises(ValueError, match="the splits 'train', 'val', 'all'"):
-        training.labels.count_labels(Recipe(str(data), split="training"))
+        read_data(str(data), split="training", validation="val")
 
 
 def test_data_sets_bring_their_classes_and_void_label():
-    source = training.labels.SOURCES["shapes"]
-    names = training.labels._class_names(Recipe("shapes/street"), source, occurring=2)
-    assert names == ["sky", "building", "tree", "road", "car"]
-    assert training.labels._class_names(Recipe("shapes"), source, occurring=2) == ["border", "cell"]
+    def find(data, **options):
+        return training.labels._find_classes(Recipe(data, **options), 255, occurring=2)
+
+    assert find("shapes/street").names == ("sky", "building", "tree", "road", "car")
+    assert find("shapes").names == ("border", "cell")
+    named = find("folder", class_names=("a", "b"), class_colors=((1, 2, 3), (4, 5, 6)))
+    assert (named.names, named.colors) == (("a", "b"), ((1, 2, 3), (4, 5, 6)))
+    assert find("folder", num_classes=1).names == ("class 0", "class 1")
 
 
 def test_class_weights_are_one_on_average():
@@ -346,16 +469,51 @@ def test_class_weights_are_one_on_average():
     assert weights[2] / weights[0] == pytest.approx(expected)
 
 
+def open_train(recipe, name="train"):
+    return training.labels.open_task(recipe, name)
+
+
 def test_training_set_is_full_batches_of_crops(data):
     recipe = Recipe(str(data), batch_size=4, crop_size=32, augment=Augmentation(elastic=2))
-    for images, labels in training.labels.training_set(recipe, completed=0).take(3):
+    for images, labels in training.labels.training_set(recipe, open_train(recipe)).take(3):
         assert images.shape == (4, 32, 32, 3)
         assert labels.shape == (4, 32, 32)
         assert set(np.unique(labels)) <= {0, 1, VOID}
 
 
+def test_each_step_has_its_crops_wherever_a_run_begins(data):
+    recipe = Recipe(str(data), batch_size=2, crop_size=12, augment=Augmentation(rotation=90))
+    split = open_train(recipe)
+    keras.utils.set_random_seed(0)
+    whole = list(training.labels.training_set(recipe, split).take(9).as_numpy_iterator())
+    keras.utils.set_random_seed(1)
+    rest = training.labels.training_set(recipe, split, step=4).take(5)
+    for (images, labels), (again, again_labels) in zip(whole[4:], rest, strict=True):
+        assert np.array_equal(images, again)
+        assert np.array_equal(labels, again_labels)
+    other = dataclasses.replace(recipe, seed=1)
+    first = next(iter(training.labels.training_set(other, split)))
+    assert not np.array_equal(whole[0][0], first[0])
+    # each image once in a pass of 5, by its number of bright pixels
+    whole = dataclasses.replace(recipe, crop_size=24, augment=None, batch_size=5)
+    for images, _ in training.labels.training_set(whole, split).take(3):
+        assert len({image.numpy().tobytes() for image in images}) == 5
+
+
+def test_borders_are_weighed_as_in_the_paper(data):
+    recipe = Recipe(str(data), batch_size=2, crop_size=24, augment=None)
+    split = open_train(recipe)
+    batches = training.labels.training_set(recipe, split, 0, True, [0.5, 3.0])
+    for _, labels, weights in batches.take(2).as_numpy_iterator():
+        # one square an image: nothing touches, and far from any border w_c is all
+        assert (weights[labels == VOID] == 0).all()
+        assert weights[labels == 1].min() == pytest.approx(3.0, abs=0.3)
+        assert weights[labels == 0].min() == pytest.approx(0.5, abs=0.01)
+
+
 def test_validation_batches_are_filled_with_void(data):
-    batches = list(training.labels.validation_set(Recipe(str(data)), VOID, devices=2))
+    split = open_train(Recipe(str(data)), "val")
+    batches = list(training.labels.validation_set(split, devices=2))
     assert [images.shape[0] for images, _ in batches] == [2, 2]
     assert (batches[1][1][1].numpy() == VOID).all()
 
@@ -367,7 +525,9 @@ def test_image_grid_shows_input_truth_and_prediction(tmp_path):
     truth = np.zeros((20, 30), "int32")
     truth[0] = VOID
     rgb = np.broadcast_to(image, (20, 30, 3))
-    callback = ImageGrid([(rgb, truth), (rgb, truth)], tmp_path / "pictures", 2, VOID)
+    classes = Classes.default(2)
+    classes = dataclasses.replace(classes, ignore=VOID)
+    callback = ImageGrid([(rgb, truth), (rgb, truth)], tmp_path / "pictures", classes)
     callback.set_model(model)
     callback.on_epoch_end(0)
     picture = np.asarray(Image.open(tmp_path / "pictures" / "epoch_0001.png"))

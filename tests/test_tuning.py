@@ -21,7 +21,8 @@ from keras_fcn.commands import main
 from keras_fcn.training import Recipe, tuned_arguments
 from keras_fcn.tuning import Search
 from keras_fcn.tuning.hypermodels import _count_parameters
-from keras_fcn.tuning.report import describe_trial, restore_state, save_state
+from keras_fcn.tuning.private import TUNERS, restore_state, save_state
+from keras_fcn.tuning.report import describe_trial
 from keras_fcn.tuning.search import OBJECTIVE
 
 PIXELS = [3000, 500]
@@ -48,19 +49,19 @@ def choice(values, default=None, **conditions):
     }
 
 
-def boolean(**conditions):
-    return "Boolean", {"default": False, "conditions": conditions}
+def boolean(default=False, **conditions):
+    return "Boolean", {"default": default, "conditions": conditions}
 
 
 SOLVER = {
-    "optimizer": choice(["adamw", "muon", "sgd"]),
+    "optimizer": choice(["adamw", "muon", "sgd"], default="muon"),
     "learning_rate": (
         "Float",
         {
             "min_value": 1e-4,
             "max_value": 1e-2,
             "sampling": "log",
-            "default": 1e-3,
+            "default": 3e-3,
             "conditions": {},
         },
     ),
@@ -87,8 +88,8 @@ def test_whole_search_space():
                     "conditions": {},
                 },
             ),
-            "batch_norm": boolean(),
-            "dropout": choice([0.0, 0.25, 0.5], default=0.5),
+            "batch_norm": boolean(default=True),
+            "dropout": choice([0.0, 0.25, 0.5]),
             "upsampling": choice(["transpose", "bilinear"]),
             **SOLVER,
         },
@@ -119,7 +120,7 @@ def fixed(**values):
         (HyperUNet, {"width": 8, "depth": 4}, {"filters": (8, 16, 32, 64)}),
         (HyperUNet, {"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0.9}),
         (HyperUNet, {"optimizer": "sgd", "momentum": 0.5}, {"momentum": 0.5}),
-        (HyperUNet, {"momentum": 0.5}, {"optimizer": "adamw", "momentum": None}),
+        (HyperUNet, {"momentum": 0.5}, {"optimizer": "muon", "momentum": None}),
         (HyperUNet, {"dropout": 0.1, "learning_rate": 0.5}, {"dropout": 0.1, "learning_rate": 0.5}),
         (HyperUNet, {"upsampling": "bilinear", "batch_norm": True}, {"upsampling": "bilinear"}),
         (HyperFCN, {}, {"model": "fcn32s", "fc_filters": 256, "weights": None}),
@@ -172,7 +173,9 @@ def test_models_are_compiled_as_the_values_say():
     assert not model.jit_compile
     model = hypermodel.build(fixed(class_weights="none", **small))
     assert model.loss.class_weights is None
-    assert isinstance(model.optimizer, keras.optimizers.AdamW)
+    assert model.optimizer.name == "muon"
+    sigmoid = HyperUNet(num_classes=1).build(fixed(**small))
+    assert sigmoid.layers[-1].activation is keras.activations.sigmoid
 
 
 def test_parameters_are_counted_before_they_take_memory(narrow_vgg16):
@@ -223,6 +226,42 @@ def test_tuners_of_keras_tuner(tuner, options, trials, pairs, tmp_path):
     assert all(0 <= trial.score <= 1 for trial in ended)
     best = tuner.get_best_models()[0].evaluate(pairs, return_dict=True, verbose=0)
     assert best["mean_iou"] == pytest.approx(max(trial.score for trial in ended))
+
+
+def test_images_of_other_channels_are_refused_before_a_trial_is_trained(pairs, tmp_path):
+    gray = pairs.map(lambda images, labels: (images[..., :1], labels))
+    tuner = keras_tuner.RandomSearch(
+        HyperUNet(ignore_class=255), OBJECTIVE, hyperparameters=tiny(), directory=tmp_path
+    )
+    with pytest.raises(ValueError, match=r"Pass `input_shape=\(None, None, 1\)` to HyperUNet"):
+        tuner.search(gray, validation_data=gray, epochs=1, verbose=0)
+
+
+@pytest.mark.parametrize("name", TUNERS)
+def test_a_tuner_proposes_after_an_interruption_what_it_would_have(name, tmp_path):
+    """If it fails, KerasTuner keeps its place in other attributes: see `tuning.private`."""
+
+    def make(folder):
+        kwargs = {"seed": 3, "directory": folder}
+        return TUNERS[name](HyperUNet(pixels=PIXELS), OBJECTIVE, **kwargs)
+
+    def propose(tuner):
+        tuner.pre_create_trial()
+        trial = tuner.oracle.create_trial("tuner0")
+        score = 0.1 * (1 + int(trial.trial_id))
+        tuner.oracle.update_trial(trial.trial_id, {"val_mean_iou": score})
+        trial.status = "COMPLETED"
+        tuner.oracle.end_trial(trial)
+        tuner.save()
+        return trial.hyperparameters.values
+
+    whole = make(tmp_path / "whole")
+    expected = [propose(whole) for _ in range(4)]
+    for _ in range(2):
+        propose(make(tmp_path / "cut"))  # each time goes on from the files
+    tuner = make(tmp_path / "cut")
+    found = [trial.hyperparameters.values for trial in tuner.oracle.trials.values()]
+    assert [*found, propose(tuner), propose(tuner)] == expected
 
 
 @pytest.mark.slow
@@ -401,6 +440,34 @@ def test_search_survives_kill_9_and_the_best_is_trained(data, tmp_path, capsys):
     assert (parameters["crop_size"], parameters["filters"]) == (16, [16, 32, 64])
 
 
+@pytest.mark.slow
+def test_networks_left_out_do_not_count_and_all_failed_is_told_alike(
+    data, tmp_path, capsys, monkeypatch
+):
+    limit = ["--max-parameters", "150000", "--seed", "3"]
+    command = ["tune", *options(data, tmp_path / "search", "--trials", "2"), *limit]
+    assert main(command) == 0
+    trials = read_trials(tmp_path / "search").values()
+    assert sorted(row["status"] for row in trials)[:2] == ["completed"] * 2
+    assert len(trials) > 2
+    capsys.readouterr()
+
+    monkeypatch.setattr(HyperUNet, "compile", lambda *_: 1 / 0)
+    monkeypatch.setattr("keras_fcn.tuning.search._first_space", lambda hypermodel: [])
+    output = tmp_path / "failed"
+    command = ["tune", *options(data, output, "--trials", "1")]
+    messages = []
+    for line in (
+        command,
+        command,
+        ["train", "--from-tuning", str(output), "--output", str(tmp_path / "x")],
+    ):
+        assert main(line) == 1
+        messages.append(capsys.readouterr().err.splitlines()[-1])
+    assert len(set(messages)) == 1
+    assert "choose another output folder" in messages[0]
+
+
 def test_files_of_a_kill_in_the_middle_are_set_right(tmp_path):
     (tmp_path / "trial_0").mkdir()
     whole = {"oracle.json": '{"ongoing": 0}', "tuner0.json": "{}", "trial_0/trial.json": "{}"}
@@ -445,7 +512,7 @@ def test_recipe_of_a_search_comes_back_from_json(tmp_path):
     assert (found.values, found.colors, found.augment) == (
         search.values, search.colors, search.augment,
     )  # fmt: skip
-    assert math.isclose(found.learning_rate, 1e-3)
+    assert math.isclose(found.learning_rate, 3e-3)
 
 
 @pytest.mark.parametrize(
@@ -478,8 +545,9 @@ def test_chief_and_workers_are_not_of_the_command_line(monkeypatch, tmp_path, ca
 
 def test_a_missing_keras_tuner_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "keras_tuner", None)
-    monkeypatch.delitem(sys.modules, "keras_fcn.tuning")
-    monkeypatch.delattr(keras_fcn, "tuning")
+    for name in ("hypermodels", "search", "private", "report"):
+        monkeypatch.delitem(sys.modules, f"keras_fcn.tuning.{name}", raising=False)
+        monkeypatch.delattr(keras_fcn.tuning, name, raising=False)
     monkeypatch.delattr(keras_fcn, "HyperUNet", raising=False)  # asked for before
     with pytest.raises(ImportError, match=r"pip install 'keras-fcn\[tuner\]'"):
         _ = keras_fcn.HyperUNet

@@ -1,7 +1,6 @@
 """What the commands share: options, and the model that they name."""
 
 import argparse
-import contextlib
 import re
 from pathlib import Path
 
@@ -103,32 +102,6 @@ def add_image_options(parser):
     )
 
 
-def add_data_options(parser):
-    """Add what says which data to learn from, and in which batches."""
-    data = parser.add_argument_group("data")
-    data.add_argument("--split", help='what to train on, as "all[:80%%]" (default "train")')
-    data.add_argument("--validation", help='what to validate on, as "all[80%%:]" (default "val")')
-    data.add_argument(
-        "--classes",
-        dest="num_classes",
-        type=int,
-        metavar="N",
-        help="number of classes (default: as the data set or the masks show)",
-    )
-    add_mask_options(data)
-    data.add_argument("--crop-size", type=int, metavar="N", help="side of the crops (default 256)")
-    data.add_argument("--batch-size", type=int, metavar="N", help="crops in a step (default 4)")
-    data.add_argument(
-        "--augment",
-        nargs="+",
-        type=_augmentation,
-        metavar="NAME=VALUE",
-        help="flip, rotation, scale, contrast, brightness, elastic, saturation, hue, as of "
-        "`keras_fcn.datasets.Augmentation`; or none (default: flip=horizontal scale=0.25 "
-        "contrast=0.2 brightness=0.1)",
-    )
-
-
 def _positive_integer(text):
     if not re.fullmatch(r"0*[1-9]\d*", text):
         raise argparse.ArgumentTypeError(
@@ -158,48 +131,8 @@ def _label_of_color(text):
     return tuple(color), label
 
 
-def _augmentation(text):
-    name, equals, value = text.partition("=")
-    if text == "none":
-        return None
-    with contextlib.suppress(ValueError):
-        if equals:
-            return name, value if name == "flip" else float(value)
-    raise argparse.ArgumentTypeError(
-        f"an augmentation should be NAME=VALUE, or none. Received: {text!r}. Write for example "
-        "flip=horizontal rotation=15 scale=0.25, each value but that of flip a number."
-    )
-
-
 def mapping(pairs):
     return None if pairs is None else dict(pairs)
-
-
-def task_arguments(options):
-    """Return the arguments of a `Recipe` or a `Search`, and the output folder."""
-    from keras_fcn.datasets import Augmentation
-
-    given = dict(vars(options))
-    del given["run"]
-    output = given.pop("output")
-    for name in given.keys() & {"values", "colors"}:
-        given[name] = dict(given[name])
-    if "augment" in given:
-        given["augment"] = _make_augmentation(given["augment"], Augmentation)
-    return given, output
-
-
-def _make_augmentation(pairs, factory):
-    """Return the augmentation that `--augment` gives, with nothing besides."""
-    if pairs == [None]:
-        return None
-    try:
-        return factory(**{"flip": None, **dict(pairs)})
-    except TypeError as error:
-        raise ValueError(
-            "`--augment` takes flip, rotation, scale, contrast, brightness, elastic, saturation "
-            f"and hue, each as NAME=VALUE, or none. Received: {error}"
-        ) from error
 
 
 def prediction_options(options):

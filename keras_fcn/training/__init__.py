@@ -1,8 +1,24 @@
-"""Training: a recipe, a run that can be resumed, and its record."""
+"""Training: a recipe, a plan of what it leaves out, a run that can be resumed, and its record.
 
-from keras_fcn.training.callbacks import ImageGrid
-from keras_fcn.training.fit import train
-from keras_fcn.training.recipe import FACTORIES, Recipe, Task
-from keras_fcn.training.run import tuned_arguments
+The names below are imported when they are first asked for, so that a recipe costs no TensorFlow.
+"""
 
-__all__ = ["FACTORIES", "ImageGrid", "Recipe", "Task", "train", "tuned_arguments"]
+import importlib
+
+_MODULES = {
+    "FACTORIES": "recipe",
+    "ImageGrid": "callbacks",
+    "Recipe": "recipe",
+    "Task": "recipe",
+    "make_plan": "fit",
+    "train": "fit",
+    "tuned_arguments": "run",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name):
+    """Import a public name when it is first asked for."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,6 +1,10 @@
-"""What happens after each epoch of a run."""
+"""What happens after each step and each epoch of a run."""
 
 import importlib.util
+import math
+import signal
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -9,68 +13,148 @@ import numpy as np
 from PIL import Image
 
 from keras_fcn.inference import predict_image
-from keras_fcn.training.labels import load_split
-from keras_fcn.training.run import CHECKPOINTS, MONITOR, best_epoch, read_log, trim_log
-from keras_fcn.visualize import VOID_COLOR, paint, voc_palette, write_png
+from keras_fcn.label_maps import to_labels
+from keras_fcn.training.run import MONITOR, best_epoch, keep_best, save_state, write_log
+from keras_fcn.visualize import VOID_COLOR, paint, write_png
 
-PICTURED = 3  # validation images
 PANEL = 256  # largest side of a pictured image, pixels
+REPORT = 30  # seconds between two lines of progress in a file
 
 
-def make_callbacks(recipe, output, labels):
-    """Return the callbacks in their order: the backup last, so that it has seen all others."""
-    rows = read_log(output)
-    trim_log(output, rows)
-    best = best_epoch(rows)
-    threshold = None if best is None else best[0]
-    better = {"monitor": MONITOR, "mode": "max"}
-    besides = {name: output / f".{name}" for name in CHECKPOINTS}
-    for path in besides.values():
-        path.unlink(missing_ok=True)  # of an interrupted save
-
-    pictured = load_split(recipe, recipe.validation).take(PICTURED).as_numpy_iterator()
-    callbacks = [
-        keras.callbacks.TerminateOnNaN(),
-        EpochSeconds(),
-        keras.callbacks.CSVLogger(output / "log.csv", append=True),
-        keras.callbacks.ModelCheckpoint(
-            besides["best.keras"], save_best_only=True, initial_value_threshold=threshold, **better
-        ),
-        keras.callbacks.ModelCheckpoint(besides["last.keras"]),
-        keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: _rename(besides, output)),
-        ImageGrid(list(pictured), output / "pictures", labels.num_classes, labels.ignore),
-    ]
-    if importlib.util.find_spec("tensorboard"):
-        callbacks.append(keras.callbacks.TensorBoard(output / "tensorboard"))
-    if recipe.early_stopping:
-        callbacks.append(
-            keras.callbacks.EarlyStopping(
-                patience=recipe.early_stopping, baseline=threshold, **better
-            )
-        )
-    callbacks.append(
-        keras.callbacks.BackupAndRestore(
-            output / "backup", double_checkpoint=True, delete_checkpoint=False
-        )
-    )
-    return callbacks
+class DivergenceError(ValueError):
+    """The loss or the weights are no longer finite."""
 
 
-def _rename(besides, output):
-    """Give checkpoints that are whole their names."""
-    for name, path in besides.items():
-        if path.exists():
-            path.replace(output / name)
+class Keeper(keras.callbacks.Callback):
+    """Writes the row of an epoch, then its state; stops for a signal or a loss that is no number.
 
+    Args:
+        output: folder of the run.
+        metric: the `SegmentationMetrics` of the model, for the IoU of each class.
+        names: names of the classes.
+        patience: epochs without a better mean IoU after which to stop, or None.
+        per_class: whether the line of an epoch shows the IoU of each class.
+    """
 
-class EpochSeconds(keras.callbacks.Callback):
-    """Adds to the logs of an epoch the `seconds` that it took, validation included."""
-
-    def on_epoch_begin(self, epoch, logs=None):
+    def __init__(self, output, metric, names, patience=None, per_class=False):
+        super().__init__()
+        self.output, self.rows = output, []  # the log
+        self.metric, self.names = metric, names
+        self.patience, self.per_class = patience, per_class
+        self.signal = None  # the one that came
         self.begin = time.perf_counter()
 
+    @property
+    def is_done(self):
+        """Whether the best epoch is too long ago."""
+        best = best_epoch(self.rows)
+        return bool(self.patience and best and len(self.rows) - best[1] > self.patience)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.begin = epoch, time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs["loss"]):
+            self._raise(f"The loss became {logs['loss']}")
+        self._heed_signal()
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._heed_signal()
+
     def on_epoch_end(self, epoch, logs=None):
+        if not (math.isfinite(logs["val_loss"]) and math.isfinite(logs[MONITOR])):
+            self._raise(f"The loss of the validation images became {logs['val_loss']}")
+        self._check_weights()
         logs["seconds"] = time.perf_counter() - self.begin
+        scores = self.per_class_iou()
+        self.rows.append({"epoch": epoch, **logs, **scores})
+        if self.per_class:
+            logs.update(scores)
+        write_log(self.output, self.rows)
+        save_state(self.model, self.output)
+        if best_epoch(self.rows)[1] == epoch:
+            keep_best(self.output)
+        self.model.stop_training = self.is_done
+
+    def per_class_iou(self):
+        """Return {"val_iou_NAME": IoU}, NaN for a class that occurs nowhere."""
+        values = self.metric.per_class_iou().tolist()
+        return {f"val_iou_{name}": value for name, value in zip(self.names, values, strict=True)}
+
+    def _check_weights(self):
+        variables = [*self.model.variables, *self.model.optimizer.variables]
+        if not all(_is_finite(variable) for variable in variables):
+            self._raise("The weights became infinite or NaN")
+
+    def _raise(self, what):
+        step = int(self.model.optimizer.iterations)
+        raise DivergenceError(
+            f"Loss and weights should stay finite. {what} at step {step}, in epoch "
+            f"{self.epoch + 1}, and the training stopped. Start again with a lower learning rate "
+            f"and another output folder{self._describe_best()}."
+        )
+
+    def _describe_best(self):
+        best = best_epoch(self.rows)
+        if best is None:
+            return ""
+        return f"; the best epoch before it, {best[1] + 1}, is '{self.output / 'best.keras'}'"
+
+    def _heed_signal(self):
+        if self.signal is None:
+            return
+        self._check_weights()
+        save_state(self.model, self.output)
+        step = int(self.model.optimizer.iterations)
+        if self.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        sys.stderr.write(
+            f"keras-fcn: stopped by SIGTERM after step {step}; the same command goes on from it\n"
+        )
+        raise SystemExit(128 + signal.SIGTERM)
+
+    def __enter__(self):
+        """Heed SIGTERM and Ctrl-C after a step; a second Ctrl-C is heeded at once."""
+        self.handlers = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self.handlers[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number, frame):
+        self.signal = number
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, self.handlers[signal.SIGINT])
+
+
+def _is_finite(variable):
+    if not keras.backend.is_float_dtype(variable.dtype):
+        return True
+    return bool(keras.ops.all(keras.ops.isfinite(variable)))
+
+
+class Progress(keras.callbacks.Callback):
+    """Writes a line each half minute, where the output is a file and no bar is drawn."""
+
+    def __init__(self, epochs, seconds=REPORT):
+        super().__init__()
+        self.epochs, self.seconds = epochs, seconds
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.told = epoch, time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.perf_counter() - self.told > self.seconds:
+            self.told = time.perf_counter()
+            print(
+                f"epoch {self.epoch + 1}/{self.epochs}, step {batch + 1}/{self.params['steps']}: "
+                f"loss {logs['loss']:.4f}",
+                flush=True,
+            )
 
 
 class ImageGrid(keras.callbacks.Callback):
@@ -83,34 +167,44 @@ class ImageGrid(keras.callbacks.Callback):
         pairs: list of images, uint8 `(height, width, channels)`, and their label maps,
             integer `(height, width)`.
         folder: folder of the pictures.
-        num_classes: number of classes, drawn in the colours of PASCAL VOC.
-        ignore: the label of void pixels, or None.
+        classes: `keras_fcn.classes.Classes`.
 
     Example:
 
     >>> import numpy as np
     >>> pairs = [(np.zeros((32, 32, 3), "uint8"), np.zeros((32, 32), "int32"))]
-    >>> callback = ImageGrid(pairs, "pictures", num_classes=2)
+    >>> callback = ImageGrid(pairs, "pictures", Classes.default(2))
     """
 
-    def __init__(self, pairs, folder, num_classes, ignore=None):
+    def __init__(self, pairs, folder, classes):
         super().__init__()
         self.pairs = pairs
         self.folder = Path(folder)
-        self.palette = voc_palette(num_classes)
-        self.ignore = ignore
+        self.classes = classes
 
     def on_epoch_end(self, epoch, logs=None):
         rows = []
         for image, truth in self.pairs:
-            prediction = predict_image(self.model, image).argmax(-1)
-            pixels = np.broadcast_to(image, (*image.shape[:2], 3))
+            prediction = to_labels(predict_image(self.model, image))
+            pixels = image if image.shape[-1] == 3 else np.repeat(image[..., :1], 3, -1)
             rows.append([pixels, self._paint(truth), self._paint(prediction)])
         self.folder.mkdir(exist_ok=True)
         write_png(self.folder / f"epoch_{epoch + 1:04d}.png", _draw_grid(rows))
 
     def _paint(self, label_map):
-        return paint(label_map, self.palette, self.ignore, VOID_COLOR)
+        return paint(label_map, self.classes.palette, self.classes.ignore, VOID_COLOR)
+
+
+def make_board(output, keeper):
+    """Return a list of the callback for TensorBoard, where that is installed."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return []
+
+    class Board(keras.callbacks.TensorBoard):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, {**logs, **keeper.per_class_iou()})
+
+    return [Board(output / "tensorboard")]
 
 
 def _draw_grid(rows, gap=4):

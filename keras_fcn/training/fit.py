@@ -1,58 +1,59 @@
 """Train a network on a data set, and go on after an interruption."""
 
 import contextlib
-import math
 import sys
 from pathlib import Path
 
 import keras
 
-from keras_fcn import catalogue
-from keras_fcn.cards import pretrained
-from keras_fcn.catalogue import from_pretrained
+from keras_fcn.atomic import write_json
 from keras_fcn.losses import WeightedCrossentropy
 from keras_fcn.metrics import SegmentationMetrics
 from keras_fcn.optimizers import Muon
-from keras_fcn.training.callbacks import make_callbacks
-from keras_fcn.training.labels import (
-    count_labels,
-    count_steps,
-    log_class_weights,
-    training_set,
-    validation_set,
-)
-from keras_fcn.training.recipe import FACTORIES
+from keras_fcn.remedies import spell
+from keras_fcn.training.callbacks import DivergenceError, ImageGrid, Keeper, Progress, make_board
+from keras_fcn.training.labels import log_class_weights, read_data, training_set, validation_set
+from keras_fcn.training.network import build, freeze_encoder, set_classes
+from keras_fcn.training.plan import describe_plan, plan, plan_splits
+from keras_fcn.training.recipe import Recipe, arguments_of
 from keras_fcn.training.run import (
-    check_output,
-    completed_epochs,
     describe_run,
     finish,
-    mend_backup,
-    write_json,
+    load_state,
+    mend,
+    read_log,
+    read_record,
+    update_record,
+    working_in,
 )
 
 WARM_UP = 0.05  # of all steps
 
 
-def train(recipe, output):
+def train(recipe, output, per_class=False):
     """Train a model as a recipe says; go on where an interrupted run of it stopped.
 
-    After an interruption, `kill -9` included, the same call goes on with the first
-    epoch that was not finished, in another order of the images than the run would
-    have had. The log then holds each epoch once.
+    What the recipe leaves out is planned from the data and the machine, printed with a
+    reason for each choice, and recorded. After an interruption, `kill -9` included, the
+    same call goes on after the last whole epoch, after SIGTERM or Ctrl-C after the last
+    step, with the images in the order in which the run would have had them: on one CPU it
+    ends with the same weights. The log holds each epoch once.
 
     Args:
         recipe: `Recipe`.
         output: folder of the run, new or empty, or that of the interrupted run.
+        per_class: whether the line of each epoch shows the IoU of each class; the log has
+            them in any case.
 
     Returns:
         Dict of the model's `file`, its `mean_iou` on the validation images, whole, its
         `epoch`, counted from 1, and the `seconds` that all epochs took.
 
     Raises:
-        FileExistsError: when `output` holds a finished run, or files of something else.
+        FileExistsError: when `output` holds a finished run, or files of something else, or
+            another process trains into it.
         ValueError: when it holds a run of another recipe, when data and recipe do not
-            fit, or when the loss is no longer a number.
+            fit, or when loss or weights are no longer finite.
         FileNotFoundError: when the data does not exist.
 
     Example:
@@ -62,70 +63,118 @@ def train(recipe, output):
     'runs/cells/model.keras'
     """
     output = Path(output)
-    resumed = check_output(output, recipe.parameters)
-    mend_backup(output / "backup")
-    keras.utils.set_random_seed(recipe.seed)
-    labels = count_labels(recipe)
-    with _precision(recipe.mixed_precision), _devices(recipe.data_parallel) as devices:
-        _check_batch_size(recipe.batch_size, devices)
-        model = _build(recipe, labels.num_classes, labels.channels)
-        steps = count_steps(recipe, labels)
-        weights = log_class_weights(labels.training) if recipe.class_weights == "log" else None
-        _compile(model, recipe, steps, weights, labels.ignore)
-        if not resumed:
-            output.mkdir(parents=True, exist_ok=True)
-            record = {**describe_run(recipe, labels), "class_weights": weights, "steps": steps}
-            write_json(output / "training.json", record)
-        history = model.fit(
-            training_set(recipe, completed_epochs(output)),
-            validation_data=validation_set(recipe, labels.ignore, devices),
-            epochs=recipe.epochs,
-            steps_per_epoch=steps,
-            callbacks=make_callbacks(recipe, output, labels),
-            shuffle=False,  # the training set is shuffled
-            verbose=1 if sys.stdout.isatty() else 2,
-        )
-    _check_loss(history.history.get("loss", []), output)
-    return finish(output)
+    with working_in(output):
+        record = read_record(output, recipe.parameters)
+        keras.utils.set_random_seed(recipe.seed)
+        if record is None:
+            planned, reasons, data = make_plan(recipe)
+            print("\n".join(["Planned:", *describe_plan(planned, reasons)]), flush=True)
+        else:
+            planned = Recipe(**arguments_of(record["parameters"]))
+            data = read_data(planned)
+        with _precision(planned.mixed_precision), _devices(planned.data_parallel) as devices:
+            model, metric = _make_model(planned, data, devices)
+            if record is None:
+                described = {**describe_run(planned, data), "given": recipe.parameters}
+                write_json(output / "training.json", {**described, "plan": reasons})
+            keeper = Keeper(output, metric, data.classes.names, planned.early_stopping, per_class)
+            try:
+                _fit(model, planned, output, data, devices, keeper)
+            except DivergenceError as error:
+                update_record(output, failed=str(error))
+                raise
+        return finish(output)
 
 
-def _check_loss(losses, output):
-    if losses and not math.isfinite(losses[-1]):
+def make_plan(recipe):
+    """Plan what a recipe leaves out; return the `Recipe`, the reasons and the `Labels`."""
+    recipe, reasons = plan_splits(recipe)
+    data = read_data(recipe)
+    recipe, more = plan(recipe, data)
+    return recipe, reasons | more, data
+
+
+def _make_model(recipe, data, devices):
+    """Return the network, with an optimizer that knows all of its weights, and its metric."""
+    if recipe.batch_size % devices:
         raise ValueError(
-            f"The loss should stay finite. It became {losses[-1]}, and the training stopped. "
-            "Start again with a lower learning rate and another output folder; the best epoch so "
-            f"far is '{output / 'best.keras'}', if there was one."
+            f"{spell('batch_size')} should be a multiple of the number of devices, {devices}. "
+            f"Received: batch_size={recipe.batch_size}"
         )
+    outputs = 1 if recipe.num_classes == 1 else data.num_classes
+    model = build(recipe, outputs, data.channels)
+    set_classes(model, data.classes)
+    weights = None if recipe.border_weights else class_weights(recipe, data)
+    metric = _compile(model, recipe, weights, data.ignore)
+    model.optimizer.build(model.trainable_variables)
+    return model, metric
 
 
-def _build(recipe, num_classes, channels):
-    """Return the network, with the weights from which it starts."""
-    if recipe.weights in pretrained():
-        model = from_pretrained(recipe.weights, num_classes)
-        if model.input_shape[-1] != channels:
-            raise ValueError(
-                f"The weights {recipe.weights!r} take images of {model.input_shape[-1]} channels. "
-                f"Received: data with {channels}. Train from scratch or from 'imagenet'."
+def class_weights(recipe, data):
+    """Return a list of one weight a class, or None for 1 each."""
+    return log_class_weights(data.training) if recipe.class_weights == "log" else None
+
+
+def _fit(model, recipe, output, data, devices, keeper):
+    """Train from the state in the folder to the end."""
+    step = load_state(model, output)
+    steps, epochs = recipe.steps, recipe.epochs
+    rows = read_log(output)[: step // steps]
+    mend(output, rows, steps)
+    keeper.rows = rows
+    pairs = data.splits["validation"].pick(data.pictured)
+    grid = ImageGrid(pairs, output / "pictures", data.classes)
+    validation = validation_set(data.splits["validation"], devices)
+    on_terminal = sys.stdout.isatty()
+    with keeper:
+        if step // steps > len(rows):  # stopped between the last step of an epoch and its scores
+            _validate(model, validation, step // steps - 1, [grid, keeper])
+        for first, last in _stretches(step, recipe):
+            if keeper.is_done:
+                break
+            if recipe.freeze_encoder:
+                freeze_encoder(model, first // steps < recipe.freeze_encoder)
+            model.fit(
+                _batches(recipe, data, first),
+                validation_data=validation,
+                initial_epoch=first // steps,
+                epochs=last // steps,
+                steps_per_epoch=min(steps - first % steps, last - first),
+                callbacks=[grid, *make_board(output, keeper), Progress(epochs), keeper],
+                shuffle=False,  # the training set is shuffled
+                verbose=1 if on_terminal else 2,
             )
-        return model
-    arguments = {
-        "filters": recipe.filters and tuple(recipe.filters),
-        "encoder": recipe.encoder,
-        "batch_norm": recipe.batch_norm or None,
-        "dropout": recipe.dropout,
-        "upsampling": recipe.upsampling,
-        "fc_filters": recipe.fc_filters,
-        "weights": recipe.weights,
-    }
-    return catalogue.FACTORIES[FACTORIES[recipe.model]](
-        input_shape=(None, None, channels),
-        num_classes=num_classes,
-        **{name: value for name, value in arguments.items() if value is not None},
-    )
 
 
-def _compile(model, recipe, steps, class_weights, ignore):
-    total = steps * recipe.epochs
+def _stretches(step, recipe):
+    """Return the (first, last) steps of the calls of `fit` that are left.
+
+    A call has epochs of one length, in which the same weights are trained.
+    """
+    steps = recipe.steps
+    ends = [-(-step // steps) * steps, (recipe.freeze_encoder or 0) * steps, recipe.epochs * steps]
+    ends = sorted({end for end in ends if step < end <= recipe.epochs * steps})
+    return list(zip([step, *ends], ends, strict=False))
+
+
+def _batches(recipe, data, step):
+    weights = class_weights(recipe, data)
+    return training_set(recipe, data.splits["train"], step, recipe.border_weights, weights)
+
+
+def _validate(model, validation, epoch, callbacks):
+    """Do what is left of an epoch whose steps are done."""
+    for callback in callbacks:
+        callback.set_model(model)
+        callback.on_epoch_begin(epoch)
+    scores = model.evaluate(validation, return_dict=True, verbose=0)
+    logs = {f"val_{name}": value for name, value in scores.items()}
+    for callback in callbacks:
+        callback.on_epoch_end(epoch, logs)
+
+
+def _compile(model, recipe, weights, ignore):
+    total = recipe.steps * recipe.epochs
     warm_up = max(1, round(WARM_UP * total))
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0,
@@ -134,7 +183,7 @@ def _compile(model, recipe, steps, class_weights, ignore):
         warmup_steps=warm_up,
     )
     optimizer = make_optimizer(recipe.optimizer, schedule, recipe.momentum)
-    compile_model(model, optimizer, class_weights, ignore)
+    return compile_model(model, optimizer, weights, ignore)
 
 
 def make_optimizer(name, learning_rate, momentum=None):
@@ -154,14 +203,19 @@ def compile_model(model, optimizer, class_weights=None, ignore=None):
         optimizer: Keras optimizer.
         class_weights: list of one weight a class; by default 1 each.
         ignore: the label of void pixels, or None.
+
+    Returns:
+        The `SegmentationMetrics` of the model.
     """
+    metric = SegmentationMetrics(model.output_shape[-1], ignore)
     model.compile(
         optimizer=optimizer,
         loss=WeightedCrossentropy(class_weights, ignore_class=ignore),
-        metrics=[SegmentationMetrics(model.output_shape[-1], ignore)],
+        metrics=[metric],
         # XLA on TensorFlow is slower on CPUs, and compiles anew for every size of image
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
     )
+    return metric
 
 
 @contextlib.contextmanager
@@ -201,12 +255,4 @@ def _devices(data_parallel):
         raise ValueError(
             "`data_parallel` works on the backends tensorflow and jax. Received: the backend "
             f"{backend}. Set the environment variable KERAS_BACKEND."
-        )
-
-
-def _check_batch_size(batch_size, devices):
-    if batch_size % devices:
-        raise ValueError(
-            f"`batch_size` should be a multiple of the number of devices, {devices}. Received: "
-            f"batch_size={batch_size}"
         )

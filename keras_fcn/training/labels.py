@@ -1,4 +1,4 @@
-"""The data of a run: a pass over its labels, and the batches made of it."""
+"""The data of a run: one pass over it, and the batches made of it."""
 
 import collections
 import dataclasses
@@ -6,37 +6,69 @@ import math
 import warnings
 
 import numpy as np
+import scipy.ndimage
 
-from keras_fcn.datasets import SOURCES, load
+from keras_fcn.classes import Classes
+from keras_fcn.datasets import add_border_weights, read_classes, resolve_source
+from keras_fcn.datasets.streams import Split, open_split
+from keras_fcn.remedies import spell
+
+SAMPLE = 16  # training images of which pixels and objects are looked at
+PICTURED = 3  # validation images
 
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-    """What a pass over the data finds."""
+    """What the pass over the data finds.
 
-    images: dict  # {"train": images, "validation": images}
+    Args:
+        splits: `{"train": Split, "validation": Split}`.
+        classes: `Classes`.
+        training: labelled pixels of each class in the training images, `(num_classes,)`.
+        pictured: places of validation images that show the rarest classes.
+        sizes: height and width of each training image, `(images, 2)`.
+        upright: share of the pixels that would have to change their class for the upper
+            halves of the training images to hold what the lower ones hold, 0 to 1.
+        values: smallest and largest pixel of a sample of the training images.
+        colored: whether channels differ in that sample.
+        object_size: side of the square as large as the median connected piece of a class,
+            in pixels, of that sample; the largest class left out.
+    """
+
+    splits: dict[str, Split]
     channels: int
-    classes: list  # names
+    classes: Classes
     ignore: int
-    training: np.ndarray  # (num_classes,) labelled pixels of each class
+    training: np.ndarray
+    pictured: list
+    sizes: np.ndarray
+    upright: float
+    values: tuple
+    colored: bool
+    object_size: float
 
     num_classes = property(lambda self: len(self.classes))
+    images = property(lambda self: {name: split.images for name, split in self.splits.items()})
 
 
-def load_split(task, split, **options):
-    if task.data.partition("/")[0] not in SOURCES:
-        options |= {"values": task.values, "colors": task.colors}
+def open_task(task, split):
+    """Return the `Split` of a task's data."""
+    names = ["instances"]
+    if not isinstance(resolve_source(task.data), str):
+        names += ["values", "colors", "mask_suffix", "white"]
+    options = {name: getattr(task, name) for name in names}
+    options = {name: value for name, value in options.items() if value is not None}
     with warnings.catch_warnings():
         # without `ignore`, load warns of 255 in the masks; here it is then the ignore label
         warnings.filterwarnings("ignore", "The masks hold the label 255")
-        return load(task.data, split, ignore=task.ignore, **options)
+        return open_split(task.data, split, task.ignore, **options)
 
 
-def count_labels(task):
+def read_data(task):
     """Read all label maps once: a compiled step could not tell of a label that is no class.
 
     Args:
-        task: `Task`.
+        task: `Task` with its splits.
 
     Returns:
         `Labels`.
@@ -45,56 +77,140 @@ def count_labels(task):
         ValueError: when a label is no class, or a split has no labelled pixels.
         FileNotFoundError: when the data does not exist.
     """
-    source = SOURCES.get(task.data.partition("/")[0])
-    ignore = task.ignore
-    if ignore is None:
-        ignore = 255 if source is None else source.ignore
-    images, pixels = {}, {}
-    for name, split in (("train", task.split), ("validation", task.validation)):
-        dataset = load_split(task, split)
-        images[name], pixels[name] = _count(dataset, ignore)
-        if not pixels[name]:
+    names = {"train": task.split, "validation": task.validation}
+    splits = {name: open_task(task, split) for name, split in names.items()}
+    ignore = splits["train"].ignore
+    counted = {name: _Counts(split) for name, split in splits.items()}
+    for name, counts in counted.items():
+        if not counts.labels:
             raise ValueError(
-                f"The split {split!r} should have labelled pixels. Received: {images[name]} "
-                f"images whose every pixel has the ignore label {ignore}."
+                f"The split {names[name]!r} should have labelled pixels. Received: "
+                f"{splits[name].images} images whose every pixel has the ignore label {ignore}."
             )
-    classes = _class_names(task, source, max(pixels["train"]) + 1)
-    for split in pixels:
-        _check_labels(pixels[split], len(classes), split, ignore)
-    training = np.array([pixels["train"][label] for label in range(len(classes))])
-    return Labels(images, dataset.element_spec[0].shape[-1], classes, ignore, training)
+    classes = _find_classes(task, ignore, max(counted["train"].labels) + 1)
+    for name, counts in counted.items():
+        _check_labels(counts.labels, len(classes), name, ignore)
+    images, objects = _look_at(splits["train"])
+    return Labels(
+        splits=splits,
+        channels=images[0].shape[-1],
+        classes=classes,
+        ignore=ignore,
+        training=counted["train"].total(len(classes)),
+        pictured=_rarest(counted["validation"], len(classes)),
+        sizes=np.array(counted["train"].sizes),
+        upright=counted["train"].upright(len(classes)),
+        values=(int(min(i.min() for i in images)), int(max(i.max() for i in images))),
+        colored=any((image != image[..., :1]).any() for image in images),
+        object_size=objects,
+    )
 
 
-def _count(dataset, ignore):
-    """Return the number of images, and {label: pixels} without the void ones."""
-    images, pixels = 0, collections.Counter()
-    for _, label_map in dataset.as_numpy_iterator():
-        labels, counts = np.unique(label_map, return_counts=True)
-        pixels.update(dict(zip(labels.tolist(), counts.tolist(), strict=True)))
-        images += 1
+class _Counts:
+    """The pixels of each label, in each half of each image of a split."""
+
+    def __init__(self, split):
+        self.halves = []  # ({label: pixels} above, {label: pixels} below) of each image
+        self.sizes = []
+        for label_map in split.labels().as_numpy_iterator():
+            middle = len(label_map) // 2
+            halves = label_map[:middle], label_map[middle:]
+            self.halves.append([_count(half, split.ignore) for half in halves])
+            self.sizes.append(label_map.shape)
+        self.labels = {label for halves in self.halves for half in halves for label in half}
+
+    def total(self, num_classes):
+        """Return the pixels of each class, (num_classes,)."""
+        return self.by_image(num_classes).sum((0, 1))
+
+    def by_image(self, num_classes):
+        """Return the pixels by image, half and class, (images, 2, num_classes)."""
+        return np.array(
+            [[[half[c] for c in range(num_classes)] for half in halves] for halves in self.halves]
+        )
+
+    def upright(self, num_classes):
+        """Return the difference of the classes' shares above and below, from 0 to 1."""
+        above, below = self.by_image(num_classes).sum(0)
+        if not (above.sum() and below.sum()):
+            return 0.0
+        return float(abs(above / above.sum() - below / below.sum()).sum() / 2)
+
+
+def _count(label_map, ignore):
+    labels, counts = np.unique(label_map, return_counts=True)
+    pixels = collections.Counter(dict(zip(labels.tolist(), counts.tolist(), strict=True)))
     del pixels[ignore]
-    return images, pixels
+    return pixels
 
 
-def _class_names(task, source, occurring):
-    """Return the names of the classes, numbers where none are known."""
-    if source is not None:
-        names = source.classes
-        if isinstance(names, dict):  # by configuration, of which the first is the default
-            names = names[task.data.partition("/")[2] or next(iter(names))]
-        if task.num_classes in (None, len(names)):
-            return list(names)
+def _look_at(split):
+    """Return some training images, spread over the split, and the size of their objects."""
+    places = np.unique(np.linspace(0, split.images - 1, SAMPLE).astype(int)).tolist()
+    pairs = split.pick(places)
+    images = [image for image, _ in pairs]
+    return images, _object_size([labels for _, labels in pairs], split.ignore)
+
+
+def _object_size(label_maps, ignore):
+    pixels = collections.Counter()
+    for labels in label_maps:
+        pixels.update(_count(labels, ignore))
+    largest = pixels.most_common(1)[0][0] if pixels else None
+    areas = [
+        np.bincount(scipy.ndimage.label(labels == label)[0].ravel())[1:]
+        for labels in label_maps
+        for label in np.unique(labels)
+        if label not in (ignore, largest)
+    ]
+    areas = np.concatenate([[], *areas])
+    return float(np.sqrt(np.median(areas))) if len(areas) else 0.0
+
+
+def _rarest(counts, num_classes):
+    """Return the places of the images to look at: each with most of the rarest class not shown."""
+    pixels = counts.by_image(num_classes).sum(1)  # (images, classes)
+    shown, places = np.zeros(num_classes, bool), []
+    while len(places) < min(PICTURED, len(pixels)):
+        rest = np.setdiff1d(np.arange(len(pixels)), places)
+        found = pixels[rest].sum(0)
+        classes = np.flatnonzero(~shown & (found > 0))
+        if len(classes):
+            rarest = classes[np.argmin(pixels.sum(0)[classes])]
+            place = rest[np.argmax(pixels[rest, rarest])]
+        else:
+            place = rest[0]
+        shown |= pixels[place] > 0
+        places.append(int(place))
+    return sorted(places)
+
+
+def _find_classes(task, ignore, occurring):
+    """Return the `Classes`, with numbers for names where none are known."""
+    options = {
+        "split": task.split,
+        "ignore": ignore,
+        "names": task.class_names,
+        "class_colors": task.class_colors,
+        "colors": task.colors,
+        "instances": task.instances,
+        "mask_suffix": task.mask_suffix,
+    }
+    count = 2 if task.num_classes == 1 else task.num_classes
     # one class alone is nothing to learn
-    return [f"class {label}" for label in range(task.num_classes or max(2, occurring))]
+    return read_classes(task.data, count, **options) or read_classes(
+        task.data, max(2, occurring), **options
+    )
 
 
-def _check_labels(pixels, num_classes, split, ignore):
-    wrong = [label for label in sorted(pixels) if not 0 <= label < num_classes]
+def _check_labels(labels, num_classes, split, ignore):
+    wrong = [label for label in sorted(labels) if not 0 <= label < num_classes]
     if wrong:
         raise ValueError(
             f"The labels should be 0 to {num_classes - 1}, or the ignore label {ignore}. Received: "
-            f"{wrong[:8]} in the {split} masks. Give the right number of classes, or, if one of "
-            "them marks void pixels, give it as `ignore`."
+            f"{wrong[:8]} in the {split} masks. Give the right number of classes, "
+            f"{spell('num_classes')}, or, if one of them marks void pixels, give it as "
+            f"{spell('ignore')}."
         )
 
 
@@ -117,38 +233,55 @@ def log_class_weights(pixels):
     return (weights * pixels.sum() / (weights * pixels).sum()).tolist()
 
 
-def count_steps(task, labels):
-    """Return the batches in an epoch."""
-    return task.steps or math.ceil(labels.images["train"] / task.batch_size)
+def count_steps(images, batch_size):
+    """Return the batches that give each image once."""
+    return math.ceil(images / batch_size)
 
 
-def training_set(task, completed=0):
+def training_set(task, split, step=0, border_weights=False, class_weights=None):
     """An endless stream of full batches (batch, crop, crop, channels), (batch, crop, crop).
 
     Args:
-        task: `Task`.
-        completed: epochs of the run that need no batches any more.
+        task: `Task` whose every argument is planned.
+        split: `Split` of the training images.
+        step: how many batches of the stream to leave out.
+        border_weights: whether to add weights (batch, crop, crop) for the loss: the
+            U-Net paper's, w_c + w0 exp(...).
+        class_weights: list of the w_c, by default 1 each.
     """
-    crops = load_split(
-        task,
-        task.split,
-        crop_size=task.crop_size,
-        shuffle=True,
-        augment=task.augment,
-        seed=task.seed + completed,  # a resumed run does not see the first epochs' crops again
-    )
-    return crops.repeat().batch(task.batch_size, drop_remainder=True).prefetch(2)
+    crops = split.crops(task.crop_size, task.augment, task.seed, step * task.batch_size)
+    batches = crops.batch(task.batch_size, drop_remainder=True)
+    if border_weights:
+        batches = _weigh_borders(batches, split.ignore, class_weights)
+    return batches.prefetch(2)
 
 
-def validation_set(task, ignore, devices=1):
+def _weigh_borders(batches, ignore, class_weights):
+    """Add w_c + w0 exp(...) of the U-Net paper as sample weights, for any number of classes."""
+    import tensorflow as tf
+
+    weighted = add_border_weights(batches, ignore)  # 1 + w0 exp(...), and 0 where void
+    if class_weights is None:
+        return weighted
+    more = tf.constant(class_weights, "float32") - 1
+
+    def add(images, labels, weights):
+        labelled = labels != ignore
+        own = tf.gather(more, tf.where(labelled, labels, 0))
+        return images, labels, tf.where(labelled, weights + own, 0.0)
+
+    return weighted.map(add)
+
+
+def validation_set(split, devices=1):
     """Whole images, one for each device: padded together, the last ones filled with void."""
     import tensorflow as tf
 
     def fill(images, labels):
         missing = devices - tf.shape(labels)[0]
         images = tf.pad(images, [[0, missing], [0, 0], [0, 0], [0, 0]])
-        labels = tf.pad(labels, [[0, missing], [0, 0], [0, 0]], constant_values=ignore)
+        labels = tf.pad(labels, [[0, missing], [0, 0], [0, 0]], constant_values=split.ignore)
         return images, labels
 
-    dataset = load_split(task, task.validation, batch_size=devices)
-    return dataset if devices == 1 else dataset.map(fill)
+    batches = split.batches(devices)
+    return batches if devices == 1 else batches.map(fill)

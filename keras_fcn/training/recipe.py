@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import math
+import numbers
 from pathlib import Path
 
 from keras_fcn.arguments import check_choice, check_positive_integer
 from keras_fcn.cards import pretrained
-from keras_fcn.datasets import Augmentation
-from keras_fcn.unet import UPSAMPLINGS
+from keras_fcn.datasets import SOURCES, Augmentation
+from keras_fcn.remedies import spell
 
 FACTORIES = {
     "unet": "UNet",
@@ -16,31 +18,50 @@ FACTORIES = {
     "fcn8s": "FCN8s",
     "fcn8s_at_once": "FCN8sAtOnce",
 }
+UPSAMPLINGS = ("transpose", "bilinear")
 OPTIMIZERS = ("adamw", "muon", "sgd")
 CLASS_WEIGHTS = ("log", "none")
-AUGMENTATION = Augmentation(flip="horizontal", scale=0.25, contrast=0.2, brightness=0.1)
-MOMENTUM = 0.99  # of SGD, in both papers
+PLANNED = "planned"
+UNET = ("filters", "encoder", "dropout", "upsampling")  # arguments of UNet alone
+FCN = ("fc_filters",)  # of the FCNs alone
+ARCHITECTURE = ("model", *UNET, *FCN, "batch_norm")
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
     """What to learn from: the data, the batches made of it, and how many.
 
+    What is left out is planned from the data and the machine, see `keras_fcn.training.plan`.
+
     Args:
-        data: a folder of images and masks, or a name, as in `keras_fcn.datasets.load`.
-        split, validation: splits to train and to validate on, as in `load`.
-        num_classes: number of classes; by default that of the data set, for a folder
-            the largest label of the training masks plus one.
-        ignore: the label of void pixels; by default that of the data set, 255 for
-            folders.
-        values, colors: what the pixels of the masks stand for, for folders, as in
-            `keras_fcn.datasets.files.read_mask`.
-        crop_size: side of the random crops to train on. Validation is on whole images.
-        batch_size: images in a batch, over all devices.
-        augment: an `Augmentation`, or None.
-        epochs: how often to validate and save.
-        steps: batches in an epoch; by default as many as give each image once.
-        seed: of the weights, the order of the images, crops and augmentation.
+        data: a folder of images and masks, or a data set, as camvid or shapes/cells.
+        split: what to train on, as "train" or "all[:80%]" (default: planned).
+        validation: what to validate on, as "val" or "all[80%:]" (default: planned).
+        num_classes: number of classes; 1 for two classes and one sigmoid (default: as the
+            data set or the training masks show).
+        ignore: the label of void pixels (default: that of the data set, 255 for folders).
+        values: what the pixels of the masks stand for, as 0=0 255=1.
+        colors: what the colours of the masks stand for, as 0,0,0=0 128,64,128=1.
+        instances: of masks that number objects, or are several an image, one for each object:
+            two for the classes background and object, border for a third class where objects
+            touch.
+        mask_suffix: what masks have in their names besides those of the images (default:
+            nothing, else _mask, _label and the like).
+        white: the value of pixels of more than 8 bits that becomes 255, as 4095 for a 12-bit
+            camera (default: what the file says, else 65535).
+        class_names: name of each class, in the order of their labels (default: those of the
+            data set or of a file classes.csv beside the masks, else numbers).
+        class_colors: colour of each class, as 0,0,0 128,64,128 (default: those of classes.csv
+            or of palette masks, else of PASCAL VOC).
+        crop_size: side of the random crops to train on; validation is on whole images
+            (default: planned).
+        batch_size: crops in a step, over all devices (default: planned).
+        augment: flip, rotation, scale, contrast, brightness, elastic, saturation, hue, as of
+            `keras_fcn.datasets.Augmentation`, or none (default: planned).
+        epochs: how often to validate and save (default: planned).
+        steps: steps in an epoch (default: each image once, where epochs are given; else
+            planned).
+        seed: of the weights, the order of the images, crops and augmentation (default 0).
 
     Raises:
         ValueError: for an argument out of its range.
@@ -52,61 +73,100 @@ class Task:
     """
 
     data: str
-    split: str = "train"
-    validation: str = "val"
+    split: str | None = None
+    validation: str | None = None
     num_classes: int | None = None
     ignore: int | None = None
     values: dict | None = None
     colors: dict | None = None
-    crop_size: int = 256
-    batch_size: int = 4
-    augment: Augmentation | None = AUGMENTATION
-    epochs: int = 50
+    instances: str | None = None
+    mask_suffix: str | None = None
+    white: float | None = None
+    class_names: tuple[str, ...] | None = None
+    class_colors: tuple[tuple, ...] | None = None
+    crop_size: int | None = None
+    batch_size: int | None = None
+    augment: Augmentation | str | None = PLANNED
+    epochs: int | None = None
     steps: int | None = None
     seed: int = 0
 
     def __post_init__(self):
+        if isinstance(self.data, Path) and not self.data.is_absolute():
+            object.__setattr__(self, "data", f"./{self.data}")  # a folder, whatever its name
         object.__setattr__(self, "data", str(self.data))
         for name in ("num_classes", "crop_size", "batch_size", "epochs", "steps"):
             if getattr(self, name) is not None:
                 check_positive_integer(name, getattr(self, name))
+        for name in ("ignore", "seed"):
+            check_integer(name, getattr(self, name))
+        self._check_classes()
+        for field in dataclasses.fields(self):  # what NumPy has computed is a number like others
+            if isinstance(value := getattr(self, field.name), numbers.Integral | numbers.Real):
+                object.__setattr__(self, field.name, _plain(value))
+
+    def _check_classes(self):
+        """Raise unless names, colours and number of the classes agree."""
+        if self.class_names is not None:
+            object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
+            count = len(self.class_names)
+            if self.num_classes not in (None, count) and (self.num_classes, count) != (1, 2):
+                raise ValueError(
+                    f"{spell('class_names')} should name each class. Received: {count} names for "
+                    f"num_classes={self.num_classes}"
+                )
+        if self.class_colors is not None:
+            colors = tuple(tuple(map(_plain, color)) for color in self.class_colors)
+            object.__setattr__(self, "class_colors", colors)
 
     @property
     def parameters(self):
         """A dict of all that a run depends on, as JSON stores it."""
         parameters = dataclasses.asdict(self)
-        if Path(self.data).exists():
-            parameters["data"] = str(Path(self.data).resolve())
+        is_name = self.data.partition("/")[0] in SOURCES  # also where a folder is called so
+        for name in ("weights",) if is_name else ("data", "weights"):
+            if parameters.get(name) and Path(parameters[name]).exists():
+                parameters[name] = str(Path(parameters[name]).resolve())
         for name in ("values", "colors"):  # JSON has no mapping of numbers or colours
             if parameters[name] is not None:
                 parameters[name] = sorted(parameters[name].items())
-        return json.loads(json.dumps(parameters))
+        return json.loads(json.dumps(parameters, default=_plain))
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe(Task):
     """What is trained, on what, and how.
 
+    What is left out is planned from the data and the machine, see `keras_fcn.training.plan`.
+
     Args:
-        data, split, validation, num_classes, ignore, values, colors, crop_size,
-            batch_size, augment, epochs, steps, seed: see `Task`.
-        model: a key of `FACTORIES`; by default `"unet"`, or the network of the
-            catalogue's weights.
-        filters, encoder, dropout, upsampling: arguments of `UNet`; those that are None
-            have its defaults.
-        fc_filters: argument of the FCNs.
-        batch_norm: argument of both.
-        weights: a name of the catalogue, from which to fine-tune, or the argument
-            `weights` of the factory.
-        class_weights: `"log"`, see `log_class_weights`, or `"none"`.
-        optimizer: `"adamw"`, `"muon"` (`keras_fcn.optimizers.Muon`) or `"sgd"`.
-        learning_rate: the highest: it rises linearly over a twentieth of the steps and
-            falls along a cosine. By default 1e-3 for a U-Net from scratch, else 1e-4.
-        momentum: of SGD; by default 0.99, as in both papers.
-        early_stopping: epochs without a better mean IoU after which to stop, counted
-            anew after an interruption; by default it goes on to the end.
-        mixed_precision: whether to compute in bfloat16, with float32 weights and scores.
-        data_parallel: whether to share each batch among all devices.
+        data, split, validation, num_classes, ignore, values, colors, instances, mask_suffix,
+            white, class_names, class_colors, crop_size, batch_size, augment, epochs, steps, seed:
+            see `Task`.
+        model: unet, fcn8s, fcn8s_at_once, fcn16s or fcn32s (default: unet, or the network of
+            the weights).
+        filters: of U-Net: filters of each level (default: planned).
+        encoder: of U-Net: vgg16 (default: none).
+        batch_norm: batch normalisation (default: planned).
+        dropout: of U-Net: rate at the two deepest levels (default: planned).
+        upsampling: of U-Net: transpose or bilinear (default transpose).
+        fc_filters: of FCNs: filters of fc6 and fc7 (default 4096).
+        weights: from which to start: a name that `keras-fcn models` lists, a model saved as a
+            .keras file, whose architecture is then taken too, imagenet, or a weights file
+            (default none: from scratch).
+        freeze_encoder: epochs at the beginning in which the contracting path, its batch
+            normalisation too, stays as it is (default: none).
+        class_weights: log, to weigh rare classes up by the logarithm of their share, or none
+            (default: planned).
+        border_weights: weigh pixels between touching objects up, as in the U-Net paper.
+        optimizer: adamw, muon or sgd (default: planned).
+        learning_rate: the highest: it rises linearly over a twentieth of the steps and falls
+            along a cosine (default: planned).
+        momentum: of sgd (default 0.99, as in the papers).
+        early_stopping: epochs without a better mean IoU after which to stop (default: none).
+        mixed_precision: compute in bfloat16, with float32 weights and scores (default:
+            planned).
+        data_parallel: share each batch among all devices.
 
     Raises:
         ValueError: for an argument out of its range or that does not go with the model.
@@ -114,53 +174,74 @@ class Recipe(Task):
     Example:
 
     >>> recipe = Recipe("shapes/cells", filters=(16, 32, 64), epochs=20, crop_size=96)
-    >>> recipe.learning_rate
-    0.001
+    >>> dataclasses.replace(recipe, weights="imagenet", encoder="vgg16", filters=None).network
+    'unet'
     """
 
     model: str | None = None
-    filters: tuple | None = None
+    filters: tuple[int, ...] | None = None
     encoder: str | None = None
-    batch_norm: bool = False
+    batch_norm: bool | None = None
     dropout: float | None = None
     upsampling: str | None = None
     fc_filters: int | None = None
     weights: str | None = None
-    class_weights: str = "log"
-    optimizer: str = "adamw"
+    freeze_encoder: int | None = None
+    class_weights: str | None = None
+    border_weights: bool = False
+    optimizer: str | None = None
     learning_rate: float | None = None
     momentum: float | None = None
     early_stopping: int | None = None
-    mixed_precision: bool = False
+    mixed_precision: bool | None = None
     data_parallel: bool = False
 
     def __post_init__(self):
         super().__post_init__()
-        if self.early_stopping is not None:
-            check_positive_integer("early_stopping", self.early_stopping)
-        check_choice("class_weights", self.class_weights, CLASS_WEIGHTS)
+        for name in ("early_stopping", "freeze_encoder"):
+            if getattr(self, name) is not None:
+                check_positive_integer(name, getattr(self, name))
+        if self.filters is not None:
+            object.__setattr__(self, "filters", tuple(map(_plain, self.filters)))
+        for name, choices in {
+            "class_weights": CLASS_WEIGHTS,
+            "optimizer": OPTIMIZERS,
+            "upsampling": UPSAMPLINGS,
+        }.items():
+            if getattr(self, name) is not None:
+                check_choice(name, getattr(self, name), choices)
         self._check_architecture()
-        if self.weights not in pretrained() and self.model is None:
-            object.__setattr__(self, "model", "unet")
         self._check_optimizer()
+
+    @property
+    def network(self):
+        """The network: a key of `FACTORIES`; None if it is that of the weights."""
+        return None if self.model is None and self.has_architecture else self.model or "unet"
+
+    @property
+    def has_architecture(self):
+        """Whether the weights say which network they belong to."""
+        return self.is_shipped or str(self.weights).endswith(".keras")
+
+    @property
+    def is_shipped(self):
+        """Whether the weights are of the catalogue."""
+        return self.weights in pretrained()
 
     def _check_architecture(self):
         """Raise for arguments that do not go with the model."""
-        if self.upsampling is not None:
-            check_choice("upsampling", self.upsampling, UPSAMPLINGS)
         if self.dropout is not None and not 0 <= self.dropout < 1:
             raise ValueError(
-                f"`dropout` should be from 0 to below 1. Received: dropout={self.dropout}"
+                f"{spell('dropout')} should be from 0 to below 1. Received: dropout={self.dropout}"
             )
-        unet = ("filters", "encoder", "dropout", "upsampling")
-        fcn = ("fc_filters",)
-        if self.weights in pretrained():
-            owner = f"the weights {self.weights!r}"
-            foreign = ("model", *unet, *fcn, "batch_norm")
+        if self.is_shipped:
+            owner, foreign = f"the weights {self.weights!r}", ARCHITECTURE
+        elif self.network is None:  # of a file, with which what is given is compared later
+            return
         else:
-            owner = self.model or "unet"
+            owner = self.network
             check_choice("model", owner, tuple(FACTORIES))
-            foreign = fcn if owner == "unet" else unet
+            foreign = FCN if owner == "unet" else UNET
         # a dropout of 0 is given, and equals False
         if given := [name for name in foreign if not _is_absent(getattr(self, name))]:
             raise ValueError(
@@ -170,22 +251,50 @@ class Recipe(Task):
             )
 
     def _check_optimizer(self):
-        """Raise for settings that no optimizer has; fill in the defaults."""
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        if self.learning_rate is None:
-            fresh_unet = self.model == "unet" and self.weights is None
-            object.__setattr__(self, "learning_rate", 1e-3 if fresh_unet else 1e-4)
-        if not self.learning_rate > 0:
+        """Raise for settings that no optimizer has."""
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise ValueError(
-                f"`learning_rate` should be above 0. Received: learning_rate={self.learning_rate}"
+                f"{spell('learning_rate')} should be a finite number above 0. Received: "
+                f"learning_rate={self.learning_rate}"
             )
-        if self.optimizer == "sgd" and self.momentum is None:
-            object.__setattr__(self, "momentum", MOMENTUM)
         if self.momentum is not None and (self.optimizer != "sgd" or not 0 <= self.momentum < 1):
             raise ValueError(
-                '`momentum` should be from 0 to below 1, and goes with `optimizer="sgd"`. '
-                f"Received: momentum={self.momentum}, optimizer={self.optimizer!r}"
+                f"{spell('momentum')} should be from 0 to below 1, and goes with "
+                f"{spell('optimizer', 'sgd')}. Received: momentum={self.momentum}, "
+                f"optimizer={self.optimizer!r}"
             )
+
+
+def arguments_of(parameters):
+    """Return the arguments of a `Recipe` or a `Search` from its parameters, as JSON stored them."""
+    arguments = dict(parameters)
+    if isinstance(arguments["augment"], dict):
+        arguments["augment"] = Augmentation(**arguments["augment"])
+    if arguments["values"] is not None:
+        arguments["values"] = dict(arguments["values"])
+    if arguments["colors"] is not None:
+        arguments["colors"] = {tuple(color): label for color, label in arguments["colors"]}
+    for name in ("class_names", "class_colors"):
+        if arguments.get(name) is not None:
+            arguments[name] = tuple(map(_as_tuple, arguments[name]))
+    return arguments
+
+
+def _as_tuple(value):
+    return tuple(value) if isinstance(value, list) else value
+
+
+def check_integer(name, value):
+    """Raise unless `value` is None or an integer."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Integral)):
+        raise ValueError(f"{spell(name)} should be an integer. Received: {name}={value!r}")
+
+
+def _plain(number):
+    """Return NumPy's numbers as Python's, which JSON stores."""
+    if isinstance(number, bool):
+        return number
+    return int(number) if isinstance(number, numbers.Integral) else float(number)
 
 
 def _is_absent(value):

@@ -5,15 +5,18 @@ A run writes into its output folder
     training.json        the recipe, versions, seed and command; the result when it is done
     log.csv              loss, scores and seconds of each epoch, the first is 0
     best.keras           the epoch with the best mean IoU on the validation images
-    last.keras           the last epoch
+    last.keras           the last epoch, with its optimizer: where an interrupted run goes on
     pictures/            input, truth and prediction of a few validation images, for each epoch
     tensorboard/         the same numbers, where `tensorboard` is installed
-    backup/              where the run goes on after an interruption; removed when it is done
     model.keras          the best model, without its optimizer, when the run is done
+
+How far a run came is what `last.keras` says, the iterations of its optimizer. An epoch's row is
+in the log before, and `best.keras` is a copy of `last.keras`, made afterwards: what was being
+done when the run was killed is known from these.
 """
 
+import contextlib
 import csv
-import itertools
 import json
 import math
 import shlex
@@ -21,53 +24,87 @@ import shutil
 import sys
 from pathlib import Path
 
-import h5py
 import keras
 
-from keras_fcn.datasets import Augmentation
+from keras_fcn.atomic import replacing, write_json
+from keras_fcn.lock import locked
+from keras_fcn.remedies import choose
+from keras_fcn.training.recipe import arguments_of
 
-CHECKPOINTS = ("best.keras", "last.keras")
+LOCK = ".lock"
+LEFTOVERS = ".writing-*"  # of `atomic.replacing`, after `kill -9`
 MONITOR = "val_mean_iou"
 
 
-def check_output(output, parameters, record="training.json", result="model.keras"):
-    """Return whether the output folder holds an interrupted run of these parameters.
+@contextlib.contextmanager
+def working_in(output):
+    """Hold the lock of an output folder, made if need be; it goes again if nothing came of it."""
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        with locked(output, LOCK):
+            for path in output.glob(LEFTOVERS):
+                shutil.rmtree(path)
+            yield
+    finally:
+        with contextlib.suppress(OSError):  # it holds files
+            output.rmdir()
+
+
+def read_record(output, parameters, record="training.json", result="model.keras"):
+    """Return the record of an interrupted run of these parameters; None for a new run.
 
     Args:
         output: path of the folder.
-        parameters: dict of what the run depends on, as JSON stores it.
+        parameters: dict of what the run depends on as it was given, as JSON stores it.
         record: name of the file that holds them from the beginning of a run.
         result: name of the file that a finished run has written.
 
     Raises:
         FileExistsError: when it holds a finished run, or files of something else.
-        ValueError: when it holds a run of other parameters.
+        ValueError: when it holds a run of other parameters, or one that failed.
     """
     if (output / result).exists():
         raise FileExistsError(
             f"The output folder should hold no finished run. Received: '{output}', with "
-            f"{result}. Choose another folder."
+            f"{result}. Choose another folder; {_go_on_from(output / result)}."
         )
     record = output / record
     if not record.exists():
-        if output.exists() and any(output.iterdir()):
+        if any(path.name != LOCK for path in output.iterdir()):
             raise FileExistsError(
                 f"The output folder should be new or empty, or that of an interrupted run. "
                 f"Received: '{output}', which holds other files. Choose another folder."
             )
-        return False
-    recorded = json.loads(record.read_text())["parameters"]
+        return None
+    recorded = json.loads(record.read_text())
+    _check_same(parameters, recorded, record)
+    if "failed" in recorded:
+        raise ValueError(recorded["failed"])
+    return recorded
+
+
+def _check_same(parameters, recorded, record):
+    """Raise unless each parameter is as it was given, or as it was planned."""
+    given, planned = recorded["given"], recorded["parameters"]
     differing = [
-        f"{name}={parameters.get(name)!r} instead of {recorded.get(name)!r}"
-        for name in {**recorded, **parameters}
-        if parameters.get(name) != recorded.get(name)
+        f"{name}={parameters.get(name)!r} instead of {given.get(name)!r}"
+        for name in {**given, **parameters}
+        if parameters.get(name) not in (given.get(name), planned.get(name, given.get(name)))
     ]
     if differing:
+        best = record.with_name("best.keras")
+        remedy = f"; {_go_on_from(best)}" if best.exists() else ""
         raise ValueError(
             f"An interrupted run goes on with the parameters that it began with, in '{record}'. "
-            f"Received: {', '.join(differing)}. Pass the same, or choose another output folder."
+            f"Received: {', '.join(differing)}. Pass the same, or choose another output "
+            f"folder{remedy}."
         )
-    return True
+
+
+def _go_on_from(model):
+    python = f"to train it for longer, begin a run with `weights={str(model)!r}` there"
+    shell = f"to train it for longer, begin a run there with `--weights {shlex.quote(str(model))}`"
+    return choose(python, shell)
 
 
 def describe_run(task, labels):
@@ -85,71 +122,81 @@ def describe_run(task, labels):
             "python": sys.version.split()[0],
         },
         "images": labels.images,
-        "classes": labels.classes,
+        "classes": list(labels.classes.names),
+        "colors": [list(color) for color in labels.classes.colors],
         "ignore": labels.ignore,
         "pixels": labels.training.tolist(),  # of each class
     }
 
 
-def write_json(path, record):
-    """Write a record beside its path, then rename it."""
-    beside = path.with_name(f".{path.name}")
-    beside.write_text(json.dumps(record, indent=2) + "\n")
-    beside.replace(path)
+def save_state(model, output):
+    """Write last.keras, whole at any time."""
+    with replacing(output / "last.keras") as beside:
+        model.save(beside)
 
 
-def completed_epochs(output):
-    """Return the epochs that the backup holds: those that need not be trained again."""
-    metadata = output / "backup" / "training_metadata.json"
-    return json.loads(metadata.read_text())["epoch"] if metadata.exists() else 0
+def load_state(model, output):
+    """Give the model and its optimizer what last.keras holds; return the steps it came."""
+    state = output / "last.keras"
+    if state.exists():
+        model.load_weights(state)
+    step = int(model.optimizer.iterations)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            # files don't hold its place in the random numbers, one draw a step
+            generator = layer.seed_generator
+            generator.state.assign([int(keras.ops.convert_to_numpy(generator.state)[0]), step])
+    return step
 
 
-def mend_backup(backup):
-    """Go back to the copy of a backup that was cut short in writing.
+def keep_best(output):
+    """Make best.keras a copy of last.keras."""
+    with replacing(output / "best.keras") as beside:
+        shutil.copyfile(output / "last.keras", beside)
 
-    Keras does so for the weights only, and after the log has been trimmed.
+
+def mend(output, rows, steps):
+    """Set right what a kill between last.keras and best.keras has left.
+
+    Args:
+        output: the folder.
+        rows: rows of the log, of the epochs that last.keras has seen whole.
+        steps: steps of an epoch.
     """
-    metadata, weights = backup / "training_metadata.json", backup / "latest.weights.h5"
-    if metadata.exists() and not (metadata.read_text() and _is_readable(weights)):
-        for path in (metadata, weights):
-            copy = path.with_name(f"{path.name}.bkp")
-            if copy.exists():
-                shutil.copy(copy, path)
-            else:
-                path.unlink(missing_ok=True)
-    if not metadata.exists():  # no epoch is whole
-        shutil.rmtree(backup, ignore_errors=True)
+    write_log(output, rows)
+    best = best_epoch(rows)
+    if best is None or best[1] + 1 < len(rows):
+        return  # the best epoch is an earlier one, whose copy was whole before this one began
+    kept = output / "best.keras"
+    if not kept.exists() or steps_of(kept) < len(rows) * steps:
+        keep_best(output)
 
 
-def _is_readable(weights):
-    try:
-        h5py.File(weights).close()
-    except OSError:
-        return False
-    return True
+def steps_of(path):
+    """Return the steps that a saved model was trained for."""
+    return int(keras.saving.load_model(path).optimizer.iterations)
 
 
 def read_log(output):
-    """Return the rows of the log, of the epochs in the backup only."""
+    """Return the rows of the log, the first that of epoch 0."""
     path = output / "log.csv"
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        return list(itertools.islice(csv.DictReader(file), completed_epochs(output)))
+        return list(csv.DictReader(file))
 
 
-def trim_log(output, rows):
-    """Leave only these rows in the log: an epoch cut short before its backup is logged again."""
+def write_log(output, rows):
+    """Write the rows of the log, whole at any time."""
     path = output / "log.csv"
     if not rows:
         path.unlink(missing_ok=True)
         return
-    beside = path.with_name(f".{path.name}")
-    with beside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
+    names = dict.fromkeys(name for row in rows for name in row)
+    with replacing(path) as beside, beside.open("w", newline="") as file:
+        writer = csv.DictWriter(file, names, restval="")
         writer.writeheader()
         writer.writerows(rows)
-    beside.replace(path)
 
 
 def best_epoch(rows):
@@ -166,21 +213,25 @@ def finish(output):
     """Write the final model and the result; return the result."""
     rows = read_log(output)
     mean_iou, epoch = best_epoch(rows)
-    seconds = sum(float(row["seconds"]) for row in rows)
-    model = output / "model.keras"
-    beside = output / ".model.keras"
-    keras.saving.load_model(output / "best.keras", compile=False).save(beside)
+    path = output / "model.keras"
     result = {
-        "file": str(model),
+        "file": str(path),
         "mean_iou": mean_iou,
         "epoch": epoch + 1,
-        "seconds": round(seconds, 1),
+        "seconds": round(sum(float(row["seconds"]) for row in rows), 1),
     }
-    record = json.loads((output / "training.json").read_text())
-    write_json(output / "training.json", {**record, "result": {**result, "file": model.name}})
-    beside.replace(model)
-    shutil.rmtree(output / "backup")
+    model = keras.saving.load_model(output / "best.keras", compile=False)
+    model.trainable = True  # `freeze_encoder` is of the training alone
+    update_record(output, result={**result, "file": path.name})
+    with replacing(path) as beside:
+        model.save(beside)
     return result
+
+
+def update_record(output, record="training.json", **entries):
+    """Add entries to the record of a run."""
+    path = output / record
+    write_json(path, {**json.loads(path.read_text()), **entries})
 
 
 def tuned_arguments(folder):
@@ -197,7 +248,7 @@ def tuned_arguments(folder):
 
     Raises:
         FileNotFoundError: when the folder holds no search.
-        ValueError: when its search is not done.
+        ValueError: when its search is not done, or found nothing.
 
     Example:
 
@@ -210,16 +261,11 @@ def tuned_arguments(folder):
             "folder of `keras-fcn tune`."
         )
     record = json.loads(path.read_text())
+    if "failed" in record:
+        raise ValueError(record["failed"])
     if "recipe" not in record:
         raise ValueError(
             f"The search should be done. Received: '{folder}', where it was interrupted. Run the "
             f"same `keras-fcn tune` again, and it goes on: {record['command']}"
         )
-    arguments = record["recipe"]
-    if arguments["augment"] is not None:
-        arguments["augment"] = Augmentation(**arguments["augment"])
-    if arguments["values"] is not None:
-        arguments["values"] = dict(arguments["values"])
-    if arguments["colors"] is not None:
-        arguments["colors"] = {tuple(color): label for color, label in arguments["colors"]}
-    return arguments
+    return arguments_of(record["recipe"])

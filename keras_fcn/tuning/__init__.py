@@ -1,14 +1,30 @@
-"""Search with KerasTuner, which only this package imports."""
+"""Search with KerasTuner, which only this package imports.
 
-try:
-    import keras_tuner  # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        "The hypermodels and `keras-fcn tune` need KerasTuner. Run "
-        "`pip install 'keras-fcn[tuner]'`."
-    ) from error
+The names below are imported when they are first asked for, so that the settings of a search cost
+no TensorFlow, and need no KerasTuner.
+"""
 
-from keras_fcn.tuning.hypermodels import HyperFCN, HyperUNet
-from keras_fcn.tuning.search import Search, tune
+import importlib
 
-__all__ = ["HyperFCN", "HyperUNet", "Search", "tune"]
+_MODULES = {
+    "HyperFCN": "hypermodels",
+    "HyperUNet": "hypermodels",
+    "Search": "settings",
+    "tune": "search",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name):
+    """Import a public name when it is first asked for."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name != "keras_tuner":
+            raise
+        raise ImportError(
+            "The hypermodels and `keras-fcn tune` need KerasTuner. Run "
+            "`pip install 'keras-fcn[tuner]'`."
+        ) from error

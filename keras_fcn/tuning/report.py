@@ -1,19 +1,21 @@
 """What a search reports while it runs: the live table, and files that are whole at any time."""
 
 import csv
-import json
 import math
 import re
-import shutil
 from pathlib import Path
 
+import keras
 from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from keras_fcn.training.run import MONITOR, write_json
+from keras_fcn.atomic import replacing
+from keras_fcn.training.run import MONITOR
+from keras_fcn.tuning.private import save_state
 
+MOST_LEFT_OUT = 20  # networks for each trial, after which a search ends
 WIDTH = 120  # of the table in a file, characters
 
 
@@ -28,8 +30,15 @@ class Reporting:
             console.width = WIDTH
         self.live = Live(get_renderable=self._table, console=console, auto_refresh=False)
 
+    def count_trials(self):
+        """Let networks that were left out not count among the trials."""
+        left_out = [trial for trial in self.oracle.trials.values() if trial.status == "FAILED"]
+        self.oracle.max_trials = self.trials + min(len(left_out), MOST_LEFT_OUT * self.trials)
+
     def on_trial_begin(self, trial):
         super().on_trial_begin(trial)
+        # a trial that starts anew after an interruption starts alike
+        keras.utils.set_random_seed(self.seed + int(trial.trial_id))
         self.progress = {}
         self._report()
 
@@ -40,6 +49,7 @@ class Reporting:
 
     def on_trial_end(self, trial):
         super().on_trial_end(trial)
+        self.count_trials()
         self._report()
         row = describe_trial(self.oracle.trials[trial.trial_id])
         if row["message"]:
@@ -107,34 +117,10 @@ def _cell(value):
 
 
 def _write_csv(path, names, rows):
-    beside = path.with_name(f".{path.name}")
-    with beside.open("w", newline="") as file:
+    with replacing(path) as beside, beside.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["trial", "status", "mean_iou", "epoch", *names, "message"])
         for row in rows:
             values = [row["values"].get(name) for name in names]
             head = [row[name] for name in ("trial", "status", "mean_iou", "epoch")]
             writer.writerow([*head, *values, row["message"]])
-    beside.replace(path)
-
-
-def save_state(folder):
-    """Copy KerasTuner's files, while they agree, into one file."""
-    paths = [*folder.glob("*.json"), *folder.glob("trial_*/trial.json")]
-    files = {str(path.relative_to(folder)): path.read_text() for path in paths}
-    files.pop("state.json", None)
-    write_json(folder / "state.json", files)
-
-
-def restore_state(folder):
-    """Write KerasTuner's files as they were when they last agreed; remove them if never."""
-    state = folder / "state.json"
-    if not state.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    files = json.loads(state.read_text())
-    for path in folder.glob("trial_*/trial.json"):
-        if str(path.relative_to(folder)) not in files:
-            path.unlink()
-    for name, text in files.items():
-        (folder / name).write_text(text)

@@ -21,67 +21,19 @@ from pathlib import Path
 import keras
 import keras_tuner
 
-from keras_fcn.arguments import check_choice, check_positive_integer
-from keras_fcn.training.labels import count_labels, count_steps, training_set, validation_set
-from keras_fcn.training.recipe import Task
-from keras_fcn.training.run import MONITOR, check_output, describe_run, write_json
+from keras_fcn.atomic import replacing, write_json
+from keras_fcn.training.labels import count_steps, read_data, training_set, validation_set
+from keras_fcn.training.network import set_classes
+from keras_fcn.training.plan import Machine, plan_splits, plan_task
+from keras_fcn.training.recipe import arguments_of
+from keras_fcn.training.run import MONITOR, describe_run, read_record, update_record, working_in
 from keras_fcn.tuning.hypermodels import HyperFCN, HyperUNet
-from keras_fcn.tuning.report import Reporting, describe_trial, restore_state
+from keras_fcn.tuning.private import TUNERS, restore_state
+from keras_fcn.tuning.report import Reporting, describe_trial
+from keras_fcn.tuning.settings import DATA, Search
 
 OBJECTIVE = keras_tuner.Objective(MONITOR, "max")
-# What a recipe takes over from the search: all of the data, but not how long to train.
-DATA = [
-    field.name
-    for field in dataclasses.fields(Task)
-    if field.name not in ("epochs", "steps", "seed")
-]
-
-
-@dataclasses.dataclass(frozen=True)
-class Search(Task):
-    """What is searched, on what, and how.
-
-    Args:
-        data, split, validation, num_classes, ignore, values, colors, crop_size,
-            batch_size, augment, steps, seed: see `keras_fcn.training.Task`.
-        epochs: of each trial, with Hyperband of its longest ones.
-        trials: number of trials.
-        tuner: `"random"`; `"hyperband"`: many short trials, of which the best go on;
-            `"bayesian"`, whose first third is random; or `"grid"`, all combinations in
-            order, of which `trials` should leave few out.
-        model: `"unet"` for `HyperUNet`, or `"fcn"` for `HyperFCN`.
-        weights: for `"fcn"`, None or `"imagenet"`.
-        max_parameters: most parameters of a network, or None.
-
-    Raises:
-        ValueError: for an argument out of its range, or `weights` for a U-Net.
-
-    Example:
-
-    >>> Search("shapes/cells", trials=20, tuner="hyperband").epochs
-    10
-    """
-
-    epochs: int = 10
-    trials: int = 20
-    tuner: str = "random"
-    model: str = "unet"
-    weights: str | None = None
-    max_parameters: int | None = None
-
-    def __post_init__(self):
-        super().__post_init__()
-        check_positive_integer("trials", self.trials)
-        if self.max_parameters is not None:
-            check_positive_integer("max_parameters", self.max_parameters)
-        check_choice("tuner", self.tuner, tuple(TUNERS))
-        check_choice("model", self.model, ("unet", "fcn"))
-        check_choice("weights", self.weights, (None, "imagenet"))
-        if self.weights and self.model == "unet":
-            raise ValueError(
-                "The U-Nets of a search start from scratch. Received: "
-                f"weights={self.weights!r}. Leave it out, or search an FCN."
-            )
+RECORD = "tuning.json"
 
 
 def tune(search, output):
@@ -112,28 +64,42 @@ def tune(search, output):
     """
     output = Path(output)
     _check_one_process()
-    resumed = check_output(output, search.parameters, "tuning.json", "best.keras")
-    keras.utils.set_random_seed(search.seed)
-    labels = count_labels(search)
-    hypermodel = _make_hypermodel(search, labels)
-    space = _first_space(hypermodel)
-    if not resumed:
-        output.mkdir(parents=True, exist_ok=True)
-        record = {**describe_run(search, labels), "space": space}
-        record["versions"]["keras_tuner"] = keras_tuner.__version__
-        write_json(output / "tuning.json", record)
-    restore_state(output / "search")
-    tuner = _make_tuner(search, hypermodel, output)
-    with tuner.live, _quiet():
-        tuner.search(
-            training_set(search),
-            validation_data=validation_set(search, labels.ignore),
-            epochs=search.epochs,
-            steps_per_epoch=count_steps(search, labels),
-            shuffle=False,  # the training set is shuffled
-            verbose=0,
-        )
-        return _finish(tuner, output)
+    with working_in(output):
+        record = read_record(output, search.parameters, RECORD, "best.keras")
+        keras.utils.set_random_seed(search.seed)
+        given = search.parameters
+        if record is None:
+            search, data = _plan(search)
+        else:
+            search = Search(**arguments_of(record["parameters"]))
+            data = read_data(search)
+        hypermodel = _make_hypermodel(search, data)
+        space = _first_space(hypermodel)
+        if record is None:
+            described = {**describe_run(search, data), "given": given, "space": space}
+            described["versions"]["keras_tuner"] = keras_tuner.__version__
+            write_json(output / RECORD, described)
+        restore_state(output / "search")
+        tuner = _make_tuner(search, hypermodel, output)
+        with tuner.live, _quiet():
+            tuner.search(
+                training_set(search, data.splits["train"]),
+                validation_data=validation_set(data.splits["validation"]),
+                epochs=search.epochs,
+                steps_per_epoch=search.steps,
+                shuffle=False,  # the training set is shuffled
+                verbose=0,
+            )
+            return _finish(tuner, output, data.classes)
+
+
+def _plan(search):
+    """Return the search with crops, batches and splits planned, and its data."""
+    search, _ = plan_splits(search)
+    data = read_data(search)
+    search, _ = plan_task(search, data, Machine.here())
+    steps = search.steps or count_steps(data.images["train"], search.batch_size)
+    return dataclasses.replace(search, steps=steps), data
 
 
 @contextlib.contextmanager
@@ -153,12 +119,12 @@ def _check_one_process():
         )
 
 
-def _make_hypermodel(search, labels):
+def _make_hypermodel(search, data):
     arguments = {
-        "input_shape": (None, None, labels.channels),
-        "num_classes": labels.num_classes,
-        "ignore_class": labels.ignore,
-        "pixels": labels.training,
+        "input_shape": (None, None, data.channels),
+        "num_classes": 1 if search.num_classes == 1 else data.num_classes,
+        "ignore_class": data.ignore,
+        "pixels": data.training,
         "max_parameters": search.max_parameters,
     }
     if search.model == "fcn":
@@ -197,55 +163,39 @@ def _make_tuner(search, hypermodel, output):
         project_name="search",
         **options[search.tuner],
     )
-    tuner.oracle.max_trials = search.trials  # Hyperband has no argument for it
+    tuner.trials = search.trials
+    tuner.seed = search.seed
+    tuner.count_trials()
     return tuner
 
 
-class _GridSearch(keras_tuner.GridSearch):
-    """Finds its place in the grid again after an interruption.
-
-    KerasTuner 1.4.8 does not keep it, and stops or fails (its issue 1055).
-    """
-
-    def reload(self):
-        super().reload()
-        for trial_id in self.oracle.start_order:
-            self.oracle._ordered_ids.insert(trial_id)
-        self.oracle._populate_next = list(self.oracle.start_order)
-
-
-TUNERS = {
-    "random": keras_tuner.RandomSearch,
-    "hyperband": keras_tuner.Hyperband,
-    "bayesian": keras_tuner.BayesianOptimization,
-    "grid": _GridSearch,
-}
-
-
-def _finish(tuner, output):
+def _finish(tuner, output, classes):
     """Write the best model and the result; return the result."""
     best = tuner.oracle.get_best_trials(1)[0]
     _, rows = tuner._trials()
     if best.status != "COMPLETED":
-        raise ValueError(
+        message = (
             f"A trial should end with a score. All {len(rows)} failed, the last for: "
-            f"{rows[-1]['message']} The tracebacks are in '{output / 'search'}'; choose another "
-            "output folder for another search."
+            f"{rows[-1]['message']} The tracebacks are in '{output / 'search'}'. For another "
+            "search choose another output folder."
         )
+        update_record(output, RECORD, failed=message)
+        raise ValueError(message)
     model = tuner.load_model(best)
     uncompiled = keras.models.clone_model(model)
     uncompiled.set_weights(model.get_weights())
-    beside = output / ".best.keras"
-    uncompiled.save(beside)
+    set_classes(uncompiled, classes)
 
     row = describe_trial(best)
     result = {"file": "best.keras", **{name: row[name] for name in ("trial", "mean_iou", "epoch")}}
-    record = json.loads((output / "tuning.json").read_text())
-    data = {name: record["parameters"][name] for name in DATA}
+    data = {name: value for name, value in _read(output)["parameters"].items() if name in DATA}
     recipe = {**data, **tuner.hypermodel.recipe(best.hyperparameters)}
-    write_json(
-        output / "tuning.json", {**record, "trials": rows, "result": result, "recipe": recipe}
-    )
-    beside.replace(output / "best.keras")
+    with replacing(output / "best.keras") as beside:
+        uncompiled.save(beside)
+        update_record(output, RECORD, trials=rows, result=result, recipe=recipe)
     shutil.rmtree(output / "search")
     return {**result, "file": str(output / "best.keras")}
+
+
+def _read(output):
+    return json.loads((output / RECORD).read_text())

@@ -1,0 +1,127 @@
+"""Options of the command line, with types and help, from the fields of a dataclass."""
+
+import argparse
+import dataclasses
+import re
+import typing
+
+from keras_fcn.datasets.augmentation import Augmentation
+from keras_fcn.remedies import OPTIONS
+
+
+def add_fields(parser, settings, names, required=()):
+    """Add an option for each of the named fields of a dataclass.
+
+    An option is named as its field, with hyphens; its help is what the docstring of the
+    class says under Args; what is not given is left to the dataclass.
+
+    Args:
+        parser: parser or group of `argparse`.
+        settings: the dataclass.
+        names: names of fields.
+        required: those that must be given.
+    """
+    types = typing.get_type_hints(settings)
+    texts = help_of(settings)
+    for name in names:
+        text = texts[name].replace("%", "%%").replace("`", "")
+        parser.add_argument(
+            OPTIONS.get(name, f"--{name.replace('_', '-')}"),
+            dest=name,
+            help=text,
+            required=name in required,
+            default=argparse.SUPPRESS,
+            **_how(types[name]),
+        )
+
+
+def help_of(settings):
+    """Return {field: its text under Args}, of a dataclass and those it inherits from."""
+    texts = {}
+    for kind in reversed(settings.__mro__):
+        section = re.search(r"Args:\n(.*?)\n\n", (kind.__doc__ or "") + "\n\n", re.DOTALL)
+        entries = re.findall(r"^ {8}(\w+): (.+(?:\n {12}.+)*)", section[1] if section else "", re.M)
+        texts |= {name: re.sub(r"\s+", " ", text).rstrip(".") for name, text in entries}
+    return {field.name: texts[field.name] for field in dataclasses.fields(settings)}
+
+
+def collect(options, settings):
+    """Return the arguments of the dataclass that options give."""
+    given = {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(settings)
+        if hasattr(options, field.name)
+    }
+    for name in given.keys() & {"values", "colors"}:
+        given[name] = dict(given[name])
+    if given.get("weights") == "none":
+        given["weights"] = None
+    if "augment" in given:
+        given["augment"] = _make_augmentation(given["augment"])
+    return given
+
+
+def _how(kind):
+    """Return the arguments of `add_argument` for the type of a field."""
+    kinds = [kind, *typing.get_args(kind)]
+    if bool in kinds:
+        return {"action": argparse.BooleanOptionalAction}
+    if Augmentation in kinds:
+        return {"type": augmentation, "nargs": "+", "metavar": "NAME=VALUE"}
+    if dict in kinds:
+        return {"type": pixel_label, "nargs": "+", "metavar": "PIXEL=LABEL"}
+    if tuple[tuple, ...] in kinds:
+        return {"type": color, "nargs": "+", "metavar": "R,G,B"}
+    for item, metavar in ((int, "N"), (str, "NAME")):
+        if tuple[item, ...] in kinds:
+            return {"type": item, "nargs": "+", "metavar": metavar}
+    if int in kinds:
+        return {"type": int, "metavar": "N"}
+    if float in kinds:
+        return {"type": float, "metavar": "X"}
+    return {"metavar": "NAME"}
+
+
+def pixel_label(text):
+    """Return (value, label) of 255=1, or (colour, label) of 128,64,128=1."""
+    pixel, _, label = text.partition("=")
+    try:
+        return (color(pixel) if "," in pixel else int(pixel)), int(label)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} should be the value or colour of a pixel and its label, as 255=1 or "
+            "128,64,128=1"
+        ) from error
+
+
+def color(text):
+    """Return (red, green, blue) of 128,64,128."""
+    try:
+        red, green, blue = map(int, text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} should be a colour of three numbers, as 128,64,128"
+        ) from error
+    return red, green, blue
+
+
+def augmentation(text):
+    """Return (name, value) of scale=0.25; None of none."""
+    if text == "none":
+        return None
+    known = [field.name for field in dataclasses.fields(Augmentation)]
+    name, _, value = text.partition("=")
+    try:
+        if name not in known:
+            raise ValueError(name)
+        return name, value if name == "flip" else float(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} should be none, or NAME=VALUE with a name of {', '.join(known)}, as "
+            "flip=horizontal or scale=0.25"
+        ) from error
+
+
+def _make_augmentation(pairs):
+    """Return the augmentation that the option gives, with nothing besides."""
+    return None if pairs == [None] else Augmentation(**{"flip": None, **dict(filter(None, pairs))})

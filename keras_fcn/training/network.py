@@ -1,0 +1,167 @@
+"""The network of a recipe, with the weights from which it starts."""
+
+import re
+import warnings
+
+import keras
+
+from keras_fcn import catalogue
+from keras_fcn.catalogue import from_pretrained
+from keras_fcn.layers import Predictions
+from keras_fcn.remedies import spell
+from keras_fcn.training.recipe import ARCHITECTURE, FACTORIES
+
+ENCODER = re.compile(r"conv\d_\d(_bn)?")  # the convolutions of the contracting path
+# Layers that compute in float32 under every policy.
+FLOAT32 = re.compile(r"preprocessing|score.*|upscore.*|crop_.*|fuse_.*|predictions")
+CLASSES = re.compile(r"score.*|upscore.*")  # layers with a filter for each class
+
+
+def build(recipe, num_classes, channels):
+    """Return the network of a recipe, with the weights from which it starts.
+
+    Args:
+        recipe: `Recipe`.
+        num_classes: channels of the output; 1 for a sigmoid.
+        channels: channels of the images.
+    """
+    if recipe.is_shipped:
+        model = from_pretrained(recipe.weights, num_classes)
+        _check_channels(model, recipe, channels)
+        return model
+    found = {}
+    if recipe.has_architecture:
+        source = keras.saving.load_model(recipe.weights, compile=False)
+        found = describe(source)
+        if recipe.model in (None, found["model"]):
+            _check_channels(source, recipe, channels)
+            _check_given(recipe, found)
+            return rebuild(source, num_classes, recipe.dropout)
+    given = {name: getattr(recipe, name) for name in ARCHITECTURE if name != "model"}
+    given = {name: value for name, value in given.items() if value is not None}
+    if recipe.network != "unet":  # a finer FCN from a coarser one's file
+        shared = {name: found[name] for name in ("fc_filters", "batch_norm") if name in found}
+        given = shared | given
+    return catalogue.FACTORIES[FACTORIES[recipe.network]](
+        input_shape=(None, None, channels),
+        num_classes=num_classes,
+        classifier_activation="sigmoid" if num_classes == 1 else "softmax",
+        weights=recipe.weights,
+        **given,
+    )
+
+
+def describe(model):
+    """Return the arguments of `Recipe` that a model of this package stands for."""
+    layers = {layer.name: layer for layer in model.layers}
+    described = {
+        "model": model.name,
+        "batch_norm": any(
+            isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers
+        ),
+    }
+    if "fc6" in layers:
+        return {**described, "fc_filters": layers["fc6"].filters}
+    if "upconv1" in layers:
+        encoder = "vgg16" if "norm1" in layers else None
+        first = r"up\d_conv1" if encoder else r"conv\d_1"
+        names = sorted(name for name in layers if re.fullmatch(first, name))
+        described |= {
+            "model": "unet",
+            "filters": tuple(layers[name].filters for name in names),
+            "encoder": encoder,
+            "upsampling": "bilinear" if "upsample1" in layers else "transpose",
+        }
+    return described
+
+
+def _check_given(recipe, found):
+    """Raise for arguments that contradict the file's network."""
+    for name in ("filters", "encoder", "upsampling", "fc_filters", "batch_norm"):
+        given, own = getattr(recipe, name), found.get(name)
+        if name == "filters" and found.get("encoder") and given is not None:
+            own = (*own, *given[len(own) :])  # the deepest level is the encoder's
+        if given is not None and given != own:
+            raise ValueError(
+                f"A .keras file brings its network. Received: {name}={given!r} with the weights "
+                f"{recipe.weights!r}, whose network has {name}={own!r}. Leave {spell(name)} "
+                "out, or train from scratch."
+            )
+
+
+def _check_channels(model, recipe, channels):
+    if model.input_shape[-1] != channels:
+        raise ValueError(
+            f"The weights {recipe.weights!r} take images of {model.input_shape[-1]} channels. "
+            f"Received: data with {channels}. Train from scratch or from 'imagenet'."
+        )
+
+
+def rebuild(source, num_classes, dropout=None):
+    """Return a network like `source` with its weights, in the current precision.
+
+    Args:
+        source: Keras model.
+        num_classes: channels of the output. With another number than the source's the
+            score layers start fresh, and a warning names them.
+        dropout: rate of its dropout layers; by default as it is.
+    """
+    policy = keras.config.dtype_policy()
+
+    def clone(layer):
+        config, kind = layer.get_config(), type(layer)
+        if not FLOAT32.fullmatch(layer.name):
+            config["dtype"] = policy
+        if CLASSES.fullmatch(layer.name) and "filters" in config:
+            config["filters"] = num_classes
+        if layer.name == "predictions" and num_classes != source.output_shape[-1]:
+            config["activation"] = "sigmoid" if num_classes == 1 else "softmax"
+        if dropout is not None and isinstance(layer, keras.layers.Dropout):
+            config["rate"] = dropout
+        if layer.name == "predictions":  # of older files a plain activation
+            kind = Predictions
+        return kind.from_config(config)
+
+    model = keras.models.clone_model(source, clone_function=clone)
+    if model.output_shape[-1] != num_classes:
+        raise ValueError(
+            "The layers with a filter for each class should be named score…, as in this package's "
+            f"networks. Received: {source.name!r} with {source.output_shape[-1]} classes, for "
+            f"{num_classes}. Replace its last layers, and save it again."
+        )
+    _copy_weights(source, model)
+    return model
+
+
+def set_classes(model, classes):
+    """Let a network, and a file of it, know its classes."""
+    if isinstance(model.layers[-1], Predictions):
+        model.layers[-1].classes = classes
+
+
+def _copy_weights(source, target):
+    """Copy the weights of all layers that fit; warn of those that do not."""
+    fresh = []
+    for old, new in zip(source.layers, target.layers, strict=True):
+        if [w.shape for w in old.weights] == [w.shape for w in new.weights]:
+            new.set_weights(old.get_weights())
+        else:
+            fresh.append(new.name)
+    if fresh:
+        warnings.warn(
+            f"These layers of {target.name!r} start fresh, because the number of classes is "
+            f"another than that of the weights: {', '.join(fresh)}",
+            stacklevel=4,
+        )
+
+
+def freeze_encoder(model, frozen):
+    """Freeze or thaw the contracting path, with its batch normalisation.
+
+    The optimizer knows all weights from the beginning, so nothing of it is lost; the
+    function of a training step is made anew.
+    """
+    layers = [layer for layer in model.layers if ENCODER.fullmatch(layer.name)]
+    for layer in layers:
+        layer.trainable = not frozen
+    model.make_train_function(force=True)
