@@ -2,10 +2,12 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,7 +17,9 @@ from PIL import Image
 import keras_fcn
 from keras_fcn import UNet, training
 from keras_fcn.classes import Classes
-from keras_fcn.commands import main
+from keras_fcn.commands import _parser, main
+from keras_fcn.commands.fields import help_of
+from keras_fcn.commands.train import COURSE, DATA, NETWORK, make_recipe
 from keras_fcn.datasets import Augmentation
 from keras_fcn.training import ImageGrid, Recipe, train
 
@@ -541,6 +545,233 @@ def test_image_grid_shows_input_truth_and_prediction(tmp_path):
 def test_pictures_are_scaled_down(tmp_path):
     rows = [[np.zeros((100, 600, 3), "uint8")] * 3]
     assert training.callbacks._draw_grid(rows).size == (3 * 256 + 2 * 4, 43)
+
+
+def folder_of(path, images, masks):
+    for name, arrays in (("images", images), ("masks", masks)):
+        (path / name).mkdir(parents=True)
+        for number, array in enumerate(arrays):
+            Image.fromarray(array).save(path / name / f"{number}.png")
+    return str(path)
+
+
+MACHINE = training.plan.Machine(cores=2, gpus=0, memory=8 * 2**30, bfloat16=True)
+
+
+def planned(folder, machine=MACHINE, **arguments):
+    recipe, _ = training.plan.plan_splits(Recipe(folder, **arguments))
+    return training.plan.plan(recipe, training.labels.read_data(recipe), machine)
+
+
+def test_plan_follows_the_data(tmp_path):
+    """A street has its sky above; cells lie any way. Small images have small crops."""
+    rng = np.random.default_rng(0)
+    street = [rng.integers(0, 256, (300, 400, 3)).astype("uint8") for _ in range(5)]
+    above = np.repeat([[0], [1]], 150, axis=0) * np.ones((1, 400))
+    cells = [(rng.random((70, 90)) > 0.5).astype("uint8") for _ in range(10)]
+    street = folder_of(tmp_path / "street", street, [above.astype("uint8")] * 5)
+    cells = folder_of(tmp_path / "cells", [200 * cell for cell in cells], cells)
+
+    recipe, reasons = planned(street)
+    assert (recipe.split, recipe.validation) == ("all[:80%]", "all[80%:]")
+    assert (recipe.crop_size, recipe.batch_size, len(recipe.filters)) == (256, 4, 5)
+    assert recipe.augment.flip == "horizontal"
+    assert recipe.augment.hue > 0
+    assert (recipe.optimizer, recipe.learning_rate, recipe.batch_norm) == ("muon", 3e-3, True)
+    assert recipe.epochs * recipe.steps == training.plan.STEPS
+    assert recipe.mixed_precision
+    recipe, _ = planned(cells)
+    assert (recipe.crop_size, recipe.batch_size, len(recipe.filters)) == (64, 16, 4)
+    assert (recipe.augment.flip, recipe.augment.hue) == ("dihedral", 0)
+
+    assert len(training.plan.describe_plan(recipe, reasons)) == len(reasons)
+    given = {"augment": None, "epochs": 3, "filters": (4, 8), "optimizer": "sgd", "dropout": 0.5}
+    recipe, reasons = planned(cells, **given)
+    assert {name: getattr(recipe, name) for name in given} == given
+    assert not given.keys() & reasons.keys()
+    assert (recipe.steps, recipe.momentum, recipe.learning_rate) == (1, 0.99, 1e-3)
+    small = dataclasses.replace(MACHINE, memory=2**29, bfloat16=False)
+    recipe, _ = planned(street, small)
+    assert (recipe.batch_size, recipe.mixed_precision) == (1, False)
+
+
+def test_plan_is_printed(data, capsys):
+    assert main(["plan", "--data", str(data), "--epochs", "3", "--classes", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(re.match(r" +crop size +32 +images of 24 pixels", line) for line in lines)
+    assert not any("epochs" in line for line in lines)
+
+
+def test_recipes_with_other_fields_have_other_defaults():
+    recipe = Recipe("data", optimizer="sgd")
+    assert dataclasses.replace(recipe, optimizer="adamw").momentum is None
+    assert dataclasses.replace(recipe, weights="unet_camvid").network is None
+    assert recipe.network == "unet"
+
+
+def test_numbers_of_numpy_are_numbers():
+    numbers = {"crop_size": np.int64(8), "learning_rate": np.float32(0.5), "ignore": np.uint8(3)}
+    recipe = Recipe("data", filters=np.array([4, 8]), **numbers)
+    assert (
+        recipe.parameters
+        == Recipe("data", filters=(4, 8), crop_size=8, learning_rate=0.5, ignore=3).parameters
+    )
+
+
+def test_a_name_stays_a_name_beside_a_folder(tmp_path, monkeypatch):
+    (tmp_path / "camvid").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert Recipe("camvid").parameters["data"] == "camvid"
+    for folder in ("./camvid", Path("camvid")):
+        assert Recipe(folder).parameters["data"] == str(tmp_path / "camvid")
+
+
+def test_a_file_brings_its_network(run, recipe):
+    file = str(run[0] / "model.keras")
+    recipe = dataclasses.replace(recipe, weights=file, filters=None, batch_norm=None, dropout=0.1)
+    model = training.network.build(recipe, num_classes=2, channels=3)
+    source = keras.saving.load_model(file)
+    pairs = zip(model.get_weights(), source.get_weights(), strict=True)
+    assert all(np.array_equal(one, other) for one, other in pairs)
+    assert model.get_layer("drop1").rate == 0.1
+    assert model.layers[-1].activation is keras.activations.softmax
+
+    with pytest.warns(UserWarning, match="start fresh.*score"):
+        other = training.network.build(recipe, num_classes=5, channels=3)
+    assert other.output_shape[-1] == 5
+    first = other.get_layer("conv1_1").kernel.numpy()
+    assert np.array_equal(first, source.get_layer("conv1_1").kernel.numpy())
+    with pytest.warns(UserWarning, match="start fresh"):
+        one = training.network.build(recipe, num_classes=1, channels=3)
+    assert one.layers[-1].activation is keras.activations.sigmoid
+
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    mixed = training.network.build(recipe, num_classes=2, channels=3)
+    assert mixed.get_layer("conv1_1").compute_dtype == "bfloat16"
+    assert mixed.get_layer("predictions").compute_dtype == "float32"
+
+    same = dataclasses.replace(recipe, filters=(4, 8))
+    training.network.build(same, num_classes=2, channels=3)
+    contrary = dataclasses.replace(recipe, filters=(4, 16))
+    with pytest.raises(ValueError, match=r"filters=\(4, 16\).*has filters=\(4, 8\)"):
+        training.network.build(contrary, num_classes=2, channels=3)
+    with pytest.raises(ValueError, match="images of 3 channels"):
+        training.network.build(recipe, num_classes=2, channels=1)
+
+
+def test_a_finished_run_says_how_to_go_on(run, recipe):
+    with pytest.raises(FileExistsError) as error:
+        train(dataclasses.replace(recipe, epochs=9), run[0])
+    assert f"`weights='{run[0] / 'model.keras'}'`" in str(error.value)
+
+
+def test_encoder_is_frozen_for_the_first_epochs(long_recipe, tmp_path, monkeypatch):
+    recipe = dataclasses.replace(long_recipe, freeze_encoder=1)
+    kernels = []
+    on_epoch_end = training.callbacks.Keeper.on_epoch_end
+
+    def look(keeper, *args):
+        kernels.append([keeper.model.get_layer(n).get_weights()[0] for n in LAYERS])
+        on_epoch_end(keeper, *args)
+
+    monkeypatch.setattr(training.callbacks.Keeper, "on_epoch_end", look)
+    train(recipe, tmp_path / "whole")
+    start = training.network.build(*start_of(recipe))
+    start = [start.get_layer(name).get_weights()[0] for name in LAYERS]
+    same = [[np.array_equal(*pair) for pair in zip(start, epoch, strict=True)] for epoch in kernels]
+    assert same[0] == [True, True, False]
+    assert same[1] == [False, False, False]
+    model = keras.saving.load_model(tmp_path / "whole" / "model.keras")
+    assert all(layer.trainable for layer in model.layers)
+
+    with monkeypatch.context() as patch, pytest.raises(Kill):
+        kill_at(patch, training.callbacks, "save_state", 2)
+        train(recipe, tmp_path / "cut")
+    train(recipe, tmp_path / "cut")
+    assert_same_run(tmp_path / "cut", tmp_path / "whole")
+
+
+LAYERS = ("conv1_1", "conv1_1_bn", "up1_conv1")
+
+
+def start_of(recipe):
+    """Set the seed as a run does, and return the arguments of `build`."""
+    keras.utils.set_random_seed(recipe.seed)
+    return recipe, 2, 3
+
+
+def test_one_sigmoid_border_weights_and_names(recipe, data, tmp_path, capsys):
+    """From training to the file and the log, where the classes are known by their names."""
+    recipe = dataclasses.replace(
+        recipe, num_classes=1, border_weights=True, class_names=("noise", "square"), epochs=1,
+        class_colors=((0, 0, 0), (9, 8, 7)),
+    )  # fmt: skip
+    train(recipe, tmp_path, per_class=True)
+    model = keras.saving.load_model(tmp_path / "model.keras")
+    assert model.output_shape[-1] == 1
+    assert model.layers[-1].classes.names == ("noise", "square")
+    assert model.layers[-1].classes.colors[1] == (9, 8, 7)
+    assert model.layers[-1].classes.ignore == VOID
+    row = read_log(tmp_path)[0]
+    ious = [float(row[f"val_iou_{name}"]) for name in ("noise", "square")]
+    assert np.nanmean(ious) == pytest.approx(float(row["val_mean_iou"]), abs=1e-6)
+    assert "val_iou_square" in capsys.readouterr().out
+    assert read_record(tmp_path)["classes"] == ["noise", "square"]
+
+
+def test_progress_is_told_in_a_file(capsys):
+    progress = training.callbacks.Progress(epochs=5, seconds=0)
+    progress.set_params({"steps": 8})
+    progress.on_epoch_begin(1)
+    progress.on_train_batch_end(3, {"loss": 0.25})
+    assert capsys.readouterr().out == "epoch 2/5, step 4/8: loss 0.2500\n"
+
+
+def test_pictured_images_show_the_rarest_classes():
+    class Counts:
+        def by_image(self, num_classes):
+            pixels = [[9, 0, 0], [9, 1, 0], [9, 5, 0], [9, 0, 2], [9, 0, 0]]
+            return np.array(pixels)[:, None]
+
+    assert training.labels._rarest(Counts(), 3) == [0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--augment", "zoom=1"], "flip=horizontal or scale=0.25"),
+        (["--augment", "scale=big"], "flip=horizontal or scale=0.25"),
+        (["--values", "255"], "as 255=1"),
+        (["--class-colors", "1,2"], "as 128,64,128"),
+        (["--epochs", "many"], "invalid int value"),
+    ],
+)
+def test_options_of_the_wrong_form(option, message, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", "--output", "x", "--data", "y", *option])
+    error = capsys.readouterr().err
+    assert message in error
+    assert "_" not in error.splitlines()[-1]
+
+
+def test_options_stand_for_a_recipe():
+    options = [
+        "train", "--output", "run", "--data", "folder", "--classes", "3", "--filters", "4", "8",
+        "--values", "0=0", "255=1", "--colors", "1,2,3=0", "--augment", "scale=0.5", "--weights",
+        "none", "--no-batch-norm", "--class-weights", "none", "--class-names", "a", "b", "c",
+    ]  # fmt: skip
+    recipe = make_recipe(_parser().parse_args(options))
+    assert recipe == Recipe(
+        "folder", num_classes=3, filters=(4, 8), values={0: 0, 255: 1}, colors={(1, 2, 3): 0},
+        augment=Augmentation(None, scale=0.5), batch_norm=False, class_weights="none",
+        class_names=("a", "b", "c"),
+    )  # fmt: skip
+
+
+def test_every_field_has_its_option_and_help():
+    names = {*DATA, *NETWORK, *COURSE}
+    assert names == {field.name for field in dataclasses.fields(Recipe)}
+    assert all(help_of(Recipe)[name] for name in names)
 
 
 def test_every_factory_exists():
