@@ -7,13 +7,14 @@ from pathlib import Path
 import keras
 
 from keras_fcn.atomic import write_json
+from keras_fcn.catalogue import set_classes
 from keras_fcn.losses import WeightedCrossentropy
 from keras_fcn.metrics import SegmentationMetrics
 from keras_fcn.optimizers import Muon
 from keras_fcn.remedies import spell
 from keras_fcn.training.callbacks import DivergenceError, ImageGrid, Keeper, Progress, make_board
 from keras_fcn.training.labels import log_class_weights, read_data, training_set, validation_set
-from keras_fcn.training.network import build, freeze_encoder, set_classes
+from keras_fcn.training.network import build, freeze_encoder
 from keras_fcn.training.plan import describe_plan, plan, plan_splits
 from keras_fcn.training.recipe import Recipe, arguments_of
 from keras_fcn.training.run import (

@@ -6,7 +6,7 @@ import warnings
 import keras
 
 from keras_fcn import catalogue
-from keras_fcn.catalogue import from_pretrained
+from keras_fcn.catalogue import from_pretrained, load_model
 from keras_fcn.layers import Predictions
 from keras_fcn.remedies import spell
 from keras_fcn.training.recipe import ARCHITECTURE, FACTORIES
@@ -31,7 +31,7 @@ def build(recipe, num_classes, channels):
         return model
     found = {}
     if recipe.has_architecture:
-        source = keras.saving.load_model(recipe.weights, compile=False)
+        source = load_model(recipe.weights)
         found = describe(source)
         if recipe.model in (None, found["model"]):
             _check_channels(source, recipe, channels)
@@ -131,12 +131,6 @@ def rebuild(source, num_classes, dropout=None):
         )
     _copy_weights(source, model)
     return model
-
-
-def set_classes(model, classes):
-    """Let a network, and a file of it, know its classes."""
-    if isinstance(model.layers[-1], Predictions):
-        model.layers[-1].classes = classes
 
 
 def _copy_weights(source, target):

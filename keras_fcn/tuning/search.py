@@ -22,8 +22,8 @@ import keras
 import keras_tuner
 
 from keras_fcn.atomic import replacing, write_json
+from keras_fcn.catalogue import set_classes
 from keras_fcn.training.labels import count_steps, read_data, training_set, validation_set
-from keras_fcn.training.network import set_classes
 from keras_fcn.training.plan import Machine, plan_splits, plan_task
 from keras_fcn.training.recipe import arguments_of
 from keras_fcn.training.run import MONITOR, describe_run, read_record, update_record, working_in
