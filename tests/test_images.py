@@ -141,6 +141,21 @@ def test_a_fourth_band_is_kept_or_refused_but_transparency_is_dropped(tmp_path, 
     assert (count_bands(band), count_bands(clear)) == (4, 3)
 
 
+def test_tiffs_of_other_kinds_of_colours(tmp_path, rng):
+    """Palettes, CMYK and Lab are shown as colours; in miniswhite files the largest is black."""
+    pixels = rng.integers(0, 256, (30, 40, 3)).astype("uint8")
+    for mode in ("P", "PA", "CMYK", "YCbCr", "LAB"):
+        path = tmp_path / "a.tif"
+        Image.fromarray(pixels).convert(mode).save(path)
+        np.testing.assert_array_equal(read_image(path), Image.open(path).convert("RGB"))
+        assert count_bands(path) == 3
+    gray = pixels[..., 0]
+    for dtype, full in (("uint8", 255), ("uint16", 65535)):
+        stored = (full - gray.astype(dtype)).astype(dtype)
+        tifffile.imwrite(tmp_path / "b.tif", stored, photometric="miniswhite")
+        np.testing.assert_array_equal(read_image(tmp_path / "b.tif", white=255)[..., 0], gray)
+
+
 def test_floats_need_a_white(tmp_path, rng):
     pixels = rng.random((30, 40, 3)).astype("float32")
     for path, write in ((tmp_path / "a.npy", np.save), (tmp_path / "a.tif", tifffile.imwrite)):

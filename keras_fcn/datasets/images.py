@@ -211,6 +211,8 @@ def _read_tiff(path, max_pixels, channels):
             raster = _read_pillow(path, max_pixels)
             # Pillow has turned it already
             pixels = _turned(raster.pixels, INVERSE.get(orientation, orientation))
+            if pixels.dtype != np.uint8:  # which Pillow has inverted
+                pixels = _white_is_high(page, pixels)
             white = _stated_white(file, page, pixels)
             return Raster(pixels, raster.alpha, white, orientation)
         series = file.series[0]
@@ -226,8 +228,15 @@ def _read_tiff(path, max_pixels, channels):
             raise FileError("unreadable", path, str(error), fix) from error
         if pixels.dtype.kind not in "biuf" or not pixels.size:
             raise FileError("unreadable", path, f"pixels of the type {pixels.dtype}")
-        pixels = _tiff_bands(pixels, series.axes, path, channels)
+        pixels = _white_is_high(page, _tiff_bands(pixels, series.axes, path, channels))
         return Raster(pixels, _has_alpha(page), _stated_white(file, page, pixels), orientation)
+
+
+def _white_is_high(page, pixels):
+    """Return integer pixels of which the smallest is black, also where a TIFF has it as white."""
+    if int(page.photometric) != 0 or pixels.dtype.kind != "u":
+        return pixels
+    return np.iinfo(pixels.dtype).max - pixels
 
 
 def _has_alpha(page):
@@ -236,17 +245,15 @@ def _has_alpha(page):
 
 
 def _is_for_pillow(file, page, channels):
-    """Whether Pillow reads all that the file holds: gray to 16 bits, 8-bit colours, CMYK."""
+    """Whether Pillow reads all that the file holds: gray to 16 bits, 8-bit colours, palettes."""
     if len(file.pages) > 1:  # pages are bands where something says so; else Pillow tells of them
         says = file.is_imagej or file.is_ome or file.is_shaped
         return not says and channels in (None, 1, 3)
-    if page.sampleformat not in (1, None):  # not unsigned integers
-        return False
+    if int(page.photometric) not in (0, 1, 2):  # not gray or RGB: palette, CMYK, YCbCr, Lab
+        return True
     bits, samples = np.max(page.bitspersample), page.samplesperpixel
-    if samples == 1:
-        return bits in (1, 2, 4, 8, 16)
-    colors = {2: 3, 5: 4, 6: 3}  # photometric interpretation: RGB, CMYK, YCbCr
-    return bits <= 8 and samples == colors.get(int(page.photometric))
+    unsigned = page.sampleformat in (1, None)
+    return unsigned and (bits <= 16 if samples == 1 else bits <= 8 and samples == 3)
 
 
 def _tiff_bands(pixels, axes, path, channels):
