@@ -4,7 +4,9 @@ Long, Shelhamer and Darrell, Fully Convolutional Networks for Semantic
 Segmentation, CVPR 2015, section 3.1.
 """
 
+import bisect
 import dataclasses
+import functools
 import math
 import typing
 from fractions import Fraction
@@ -35,6 +37,8 @@ ACROSS_POSITIONS = (
     layers.MultiHeadAttention,
     layers.RNN,
 )
+# Layers that the classifier has for training only, and that change images without `Random`.
+AUGMENTING = (layers.AugMix, layers.CutMix, layers.MixUp, layers.RandAugment)
 # Settings of a dense layer that a convolution has too.
 DENSE_SETTINGS = (
     "name",
@@ -52,7 +56,7 @@ DENSE_SETTINGS = (
 )
 
 
-def dense_to_conv(kernel, kernel_size):
+def dense_to_conv(kernel: np.ndarray, kernel_size: int | tuple) -> np.ndarray:
     """Reshape the kernel of a dense layer into the kernel of the equal convolution.
 
     A dense layer on a flattened `height x width x channels` map has one weight
@@ -93,7 +97,7 @@ def dense_to_conv(kernel, kernel_size):
     return kernel.reshape(height, width, -1, kernel.shape[1])
 
 
-def fully_convolutional(model):
+def fully_convolutional(model: keras.Model) -> keras.Model:
     """Turn an image classifier of fixed size into one for images of any size.
 
     The new model slides the classifier over a larger image, all windows at
@@ -104,7 +108,13 @@ def fully_convolutional(model):
     - global pooling becomes pooling over a window of the training size's map,
       with stride 1; where its result goes back into a map (squeeze and
       excitation) it stays global, over the whole image;
-    - `Flatten`, and a `Reshape` that only adds or drops axes of size 1, go.
+    - `Flatten`, and a `Reshape` that only adds or drops axes of size 1, go; a `Permute`
+      before `Flatten` is taken into the kernel;
+    - a layer with numbers of its own for each place of a flattened map (batch
+      normalisation, PReLU) gets the pixels of each window side by side, as channels;
+    - augmentation, which does nothing in inference, stays for training.
+
+    Before the model is given back, it is compared with the classifier on random images.
 
     If no layer pads, `output[i, j]` is the classifier's output on the window of
     `model.window` pixels that begins at pixel `(i, j) * model.stride`, to
@@ -119,9 +129,10 @@ def fully_convolutional(model):
     keep its place.
 
     Args:
-        model: `Sequential` or functional Keras model, built, on images of one
-            fixed size, `(height, width, channels)`. It may have branches,
-            several inputs and outputs, shared layers and nested models.
+        model: Keras model, built, on images of one fixed size,
+            `(height, width, channels)`. It may have branches, several inputs and
+            outputs, shared layers and nested models. A subclass of `keras.Model` is
+            followed through its `call`, which should use Keras layers and `keras.ops`.
 
     Returns:
         `keras.Model` on `(batch, height, width, channels)` of any size from
@@ -130,12 +141,14 @@ def fully_convolutional(model):
         `window`, the classifier's `(height, width)` in pixels, and `stride`,
         the step in pixels from one output to the next, vertically and
         horizontally; for several outputs the list of theirs. These two are not
-        saved with it.
+        saved with it: `window_of` finds them again.
 
     Raises:
         ValueError: naming the layer, where one can't slide: recurrence and
             attention over positions, a `Reshape` that mixes positions, a
-            custom or `Lambda` layer that does not treat every pixel alike.
+            custom or `Lambda` layer that does not treat every pixel alike; where maps
+            of different strides are joined; for layers with LoRA or quantised weights;
+            and when the new model does not give what the classifier gives.
 
     Source: Long, Shelhamer and Darrell 2015, section 3.1; Sermanet et al.,
     OverFeat, 2014, section 3.5.
@@ -155,24 +168,98 @@ def fully_convolutional(model):
     >>> model(np.zeros((1, 40, 30, 1))).shape
     TensorShape([1, 7, 2, 10])
     """
-    model = functional(model)
-    _refuse_layers_across_positions(model)
+    classifier, model = model, functional(model)
+    _refuse_layers(model)
     starts = [_start(tensor) for tensor in model.inputs]
     converter = _Converter()
     converted, ends = converter.convert(model, starts)
     if converter.gates:  # found on the way: once more, with these pools left global
-        converted, ends = _Converter(converter.gates).convert(model, starts)
+        converter = _Converter(converter.gates)
+        converted, ends = converter.convert(model, starts)
+    for refusal in converter.refusals:
+        raise refusal
     for output, end in zip(model.outputs, ends, strict=True):
         if end.flat and (end.height, end.width) != (1, 1):
             name = output._keras_history.operation.name
             raise _refusal(name, f"the model ends in a flattened {end.height}x{end.width} map")
+    _check_equal(classifier, converted)
     converted.window = (starts[0].height, starts[0].width)
     strides = [tuple(int(step) for step in end.stride) for end in ends]
     converted.stride = strides[0] if len(strides) == 1 else strides
     return converted
 
 
-def compare(model):
+def window_of(model: keras.Model) -> tuple:
+    """Return where the outputs of a fully convolutional model are in the image.
+
+    A model of `fully_convolutional` knows it. For one that was saved and loaded, and for any
+    other, it follows from the sizes of the outputs: the stride exactly, and the window as
+    the smallest image with an output, or as the multiple of the stride among the sizes with
+    one output, if there is one: at most a stride too small.
+
+    Args:
+        model: Keras model with one input and one output, `(batch, rows, columns, any)`,
+            for images of any size.
+
+    Returns:
+        `(window, stride)`: pairs of pixels, vertically and horizontally. The output in row
+        `i` and column `j` belongs to the window that begins at pixel `(i, j) * stride`. The
+        stride of a model that makes a map of the image's size is `(1, 1)`.
+
+    Raises:
+        ValueError: for a model of images of one size.
+
+    Example:
+
+    >>> classifier = keras.Sequential([
+    ...     keras.Input((28, 28, 1)),
+    ...     keras.layers.Conv2D(6, 5, strides=2),
+    ...     keras.layers.Flatten(),
+    ...     keras.layers.Dense(10),
+    ... ])
+    >>> window_of(fully_convolutional(classifier))
+    ((28, 28), (2, 2))
+    """
+    if hasattr(model, "window"):
+        return model.window, model.stride
+    if None not in model.input_shape[1:3]:
+        return tuple(model.input_shape[1:3]), (1, 1)
+
+    @functools.cache
+    def output_sizes(size):
+        """Sizes of the output of a square image; 0 where it is too small for a layer."""
+        try:
+            return model.compute_output_shape((1, size, size, model.input_shape[-1]))[1:3]
+        except ValueError:
+            return (0, 0)
+
+    axes = [lambda size: output_sizes(size)[0], lambda size: output_sizes(size)[1]]
+    stride = tuple(_stride_of(model, output_size) for output_size in axes)
+    window = tuple(map(_smallest_window, axes, stride))
+    model.window, model.stride = window, stride
+    return window, stride
+
+
+def _stride_of(model, output_size):
+    difference = 2**10 * 3**3 * 5 * 7  # a multiple of any stride there may be
+    for rest in range(64):  # some networks take one size in 16
+        smaller, larger = (output_size(times * difference + rest) for times in (1, 2))
+        if 0 < smaller < larger:
+            stride = Fraction(difference, larger - smaller)
+            return int(stride) if stride.denominator == 1 else stride
+    raise ValueError(
+        "A fully convolutional model makes more outputs of a larger image. Received: "
+        f"{model.name!r}, which does not."
+    )
+
+
+def _smallest_window(output_size, stride):
+    smallest = bisect.bisect_left(range(1, 2**14), 1, key=output_size) + 1
+    multiple = -(-smallest // stride) * stride
+    return multiple if output_size(multiple) == 1 else smallest
+
+
+def compare(model: keras.Model) -> "Comparison":
     """Set a classifier beside its fully convolutional form, layer by layer.
 
     Args:
@@ -208,15 +295,8 @@ def compare(model):
         for name, layer in _leaves(model).items()
         if layer.weights
     ]
-    rng = np.random.default_rng(0)
-    images = [
-        rng.uniform(0, 255, (1, *tensor.shape[1:])).astype("float32") for tensor in model.inputs
-    ]
-    images = keras.tree.pack_sequence_as(functional(model).input, images)
-    outputs, new_outputs = (
-        np.concatenate([np.ravel(output) for output in keras.tree.flatten(network(images))])
-        for network in (model, converted)
-    )
+    images = next(_random_images(functional(model)))
+    outputs, new_outputs = (_outputs(network, images) for network in (model, converted))
     difference = float(abs(outputs - new_outputs).max())
     return Comparison(rows, model.count_params(), difference, float(abs(outputs).max()))
 
@@ -272,7 +352,8 @@ class _Map:
     """What a tensor is in the classifier: a map `(height, width, channels)`.
 
     A flattened map stays one. `parts` are the channels of the maps flattened
-    and then joined; `pools` the global pools that made it one pixel.
+    and then joined; `pools` the global pools that made it one pixel; `order` the axes
+    of the map in the order in which the classifier has them.
     """
 
     height: int
@@ -281,14 +362,19 @@ class _Map:
     flat: bool = False
     stride: tuple = (Fraction(1), Fraction(1))
     pools: frozenset = frozenset()
+    order: tuple = (1, 2, 3)
 
     @property
     def shape(self):
         """Shape of the classifier's tensor."""
-        channels = sum(self.parts)
+        sizes = (None, self.height, self.width, sum(self.parts))
         if self.flat:
-            return (None, self.height * self.width * channels)
-        return (None, self.height, self.width, channels)
+            return (None, math.prod(sizes[1:]))
+        return (None, *(sizes[axis] for axis in self.order))
+
+    @property
+    def is_permuted(self):
+        return not self.is_pixel and self.order != (1, 2, 3)
 
     @property
     def is_pixel(self):
@@ -301,6 +387,7 @@ class _Converter:
     def __init__(self, gates=()):
         self.known_gates = frozenset(gates)
         self.gates = set()
+        self.refusals = []  # of merges that only gates may make
         self.maps = {}  # id of a new tensor -> (the tensor, kept alive; its _Map)
         self.copies = {}  # by id of the layer, so that shared layers stay shared
 
@@ -334,27 +421,63 @@ class _Converter:
         maps = [self.maps[id(tensor)][1] for tensor in tensors]
         if isinstance(layer, keras.Model):
             return self.call_nested(layer, tensors, maps)
+        if isinstance(layer, layers.Permute) and len(maps[0].shape) == 4:
+            return self.permute(layer, tensors[0], maps[0])
         if isinstance(layer, (layers.Flatten, layers.Reshape)):
             return self.reshape(layer, tensors[0], maps[0])
         if isinstance(layer, layers.Dense) and maps[0].flat:
             return self.dense(layer, tensors[0], maps[0])
-        if isinstance(layer, (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D)):
+        if _is_global_pool(layer):
             return self.global_pool(layer, tensors[0], maps[0])
+        if len(maps) == 1 and self.has_numbers_for_places(layer, maps, args):
+            args = (self.unroll(layer, tensors[0], maps[0]),)
+            maps = [self.maps[id(args[0])][1]]
         stands_for = self.follow(layer, maps, args, kwargs)
-        copy = self.copies.setdefault(id(layer), _copy(layer, rank=len(maps[0].shape)))
+        copy = self.copies.setdefault(id(layer), _copy(layer, maps[0]))
         output = copy(*args, **kwargs)
-        _copy_weights(layer, copy)
+        _copy_state(layer, copy)
         return self.remember(output, stands_for)
 
     def call_nested(self, model, tensors, maps):
         key = (id(model), *maps)
         if key not in self.copies:
-            self.copies[key] = self.convert(functional(model), maps)
+            shapes = [start.shape for start in maps]
+            self.copies[key] = self.convert(functional(model, shapes), maps)
         copy, ends = self.copies[key]
         outputs = copy(tensors[0] if len(tensors) == 1 else tensors)
         for tensor, end in zip(keras.tree.flatten(outputs), ends, strict=True):
             self.remember(tensor, end)
         return outputs
+
+    def permute(self, layer, tensor, start):
+        """Keep only the name of a layer that brings a map's axes into another order."""
+        order = tuple(start.order[axis - 1] for axis in layer.dims)
+        copy = self.copies.setdefault(id(layer), layers.Identity(name=layer.name))
+        return self.remember(copy(tensor), dataclasses.replace(start, order=order))
+
+    def has_numbers_for_places(self, layer, maps, args):
+        """Whether a layer treats the places of a flattened map each in its own way."""
+        (start,) = maps
+        is_map = start.flat and not start.is_pixel and isinstance(layer, keras.Layer)
+        return is_map and not self.treats_pixels_alike(layer, maps, args)
+
+    def unroll(self, layer, tensor, start):
+        """Put the pixels of each window side by side, as channels, in the order of `Flatten`."""
+        if start.is_permuted or len(start.parts) > 1:
+            raise _refusal(layer.name, "it does not treat every pixel alike")
+        height, width = start.height, start.width
+        places = [
+            layers.Cropping2D(
+                ((row, height - 1 - row), (column, width - 1 - column)),
+                name=f"{layer.name}_window_{row}_{column}",
+            )(tensor)
+            for row in range(height)
+            for column in range(width)
+        ]
+        windows = layers.Concatenate(name=f"{layer.name}_windows")(places)
+        channels = height * width * start.parts[0]
+        end = dataclasses.replace(start, height=1, width=1, parts=(channels,))
+        return self.remember(windows, end)
 
     def reshape(self, layer, tensor, start):
         """Keep only the name of a layer that flattens, or adds or drops axes of size 1."""
@@ -363,6 +486,8 @@ class _Converter:
         shape = layer.compute_output_shape(start.shape)
         for flat in (True, False):
             end = dataclasses.replace(start, flat=flat)
+            if start.is_permuted and not flat:
+                continue
             if end.shape == tuple(shape) and (flat or len(start.parts) == 1):
                 # a new tensor, for the map may be used both flat and as it is
                 copy = self.copies.setdefault(id(layer), layers.Identity(name=layer.name))
@@ -379,23 +504,27 @@ class _Converter:
             raise _refusal(layer.name, "it is shared by maps of different sizes")
         output = copy(tensor)
         kernel, *bias = layer.get_weights()
-        copy.set_weights([_part_kernels(kernel, size, start.parts), *bias])
-        end = dataclasses.replace(start, height=1, width=1, parts=(layer.units,))
+        copy.set_weights([_part_kernels(kernel, size, start.parts, start.order), *bias])
+        end = dataclasses.replace(start, height=1, width=1, parts=(layer.units,), order=(1, 2, 3))
         return self.remember(output, end)
 
     def global_pool(self, layer, tensor, start):
         """Pooling over a sliding window; or over all, where a gate in the network asks for it."""
         config = {"name": layer.name, "dtype": layer.get_config()["dtype"]}
-        is_average = isinstance(layer, layers.GlobalAveragePooling2D)
+        is_average = "Average" in type(layer).__name__
+        keepdims = getattr(layer, "keepdims", True)
         if id(layer) in self.known_gates:
-            copy = type(layer).from_config(config | {"keepdims": True})
+            pooling = layers.GlobalAveragePooling2D if is_average else layers.GlobalMaxPooling2D
+            copy = pooling.from_config(config | {"keepdims": True})
         else:
             size = (start.height, start.width)
             pooling = layers.AveragePooling2D if is_average else layers.MaxPooling2D
             copy = pooling.from_config(config | {"pool_size": size, "strides": 1})
+        if start.is_permuted:
+            raise _refusal(layer.name, "the axes of its map are permuted")
         copy = self.copies.setdefault((id(layer), start.height, start.width), copy)
         end = dataclasses.replace(
-            start, height=1, width=1, flat=not layer.keepdims, pools=start.pools | {id(layer)}
+            start, height=1, width=1, flat=not keepdims, pools=start.pools | {id(layer)}
         )
         return self.remember(copy(tensor), end)
 
@@ -412,17 +541,21 @@ class _Converter:
         first = max(maps, key=lambda start: start.height * start.width)
         flat = len(shape) == 2
         stride, parts = first.stride, (shape[-1],)
-        if isinstance(layer, WINDOWED):
-            if layer.data_format != "channels_last":
+        self.check_merge(layer, maps)
+        inner = layer.layer if isinstance(layer, layers.SpectralNormalization) else layer
+        if isinstance(inner, WINDOWED):
+            if inner.data_format != "channels_last":
                 raise _refusal(layer.name, "its data format is channels first")
-            stride = _stride_after(layer, stride)
+            stride = _stride_after(inner, stride)
         elif isinstance(layer, layers.Concatenate):
             if layer.axis not in (-1, len(shape) - 1):
                 raise _refusal(layer.name, "it joins maps along their height or width")
             if flat and len({(start.height, start.width) for start in maps}) > 1:
                 raise _refusal(layer.name, "it joins flattened maps of different sizes")
             parts = sum((start.parts for start in maps), ())
-        elif not (len(shape) in (2, 4) and self.treats_pixels_alike(layer, maps, args)):
+        elif not is_augmentation(layer) and not (
+            len(shape) in (2, 4) and self.treats_pixels_alike(layer, maps, args)
+        ):
             raise _refusal(layer.name, "it does not treat every pixel alike")
         elif flat:
             parts = first.parts if shape == first.shape else parts
@@ -433,8 +566,21 @@ class _Converter:
             self.gates |= set().union(*(start.pools for start in maps if start.is_pixel))
             pools = frozenset()
         if flat and (height, width) != (1, 1):
-            return _Map(height, width, parts, True, stride)
+            return _Map(height, width, parts, True, stride, order=first.order)
         return _Map(height, width, (sum(parts),), flat, stride, pools)
+
+    def check_merge(self, layer, maps):
+        """Refuse what a layer can't do: permuted maps, and maps that grow apart with the image."""
+        if len({start.order for start in maps}) > 1 or any(
+            start.is_permuted and not start.flat for start in maps
+        ):
+            raise _refusal(layer.name, "the axes of its map are permuted")
+        sliding = [start for start in maps if not start.pools or start.pools - self.known_gates]
+        alike = {(start.height, start.width) for start in sliding}
+        if len({start.stride for start in sliding}) > 1 and len(alike) == 1:
+            self.refusals.append(
+                _refusal(layer.name, "it joins maps of different strides, which fit at one size")
+            )
 
     def treats_pixels_alike(self, layer, maps, args):
         """Try the layer on random maps: does a crop of them give the crop of the output?
@@ -461,9 +607,9 @@ class _Converter:
 
         whole = keras.tree.map_structure(sample, args)
         try:
-            copy = _copy(layer, rank=len(maps[0].shape))
+            copy = _copy(layer, maps[0])
             copy(*whole)  # builds it
-            _copy_weights(layer, copy)
+            _copy_state(layer, copy)
             result = copy(*whole)
             alike = [(copy(*keras.tree.map_structure(crop, whole)), result[cut])]
             if all(start.flat and start.is_pixel for start in maps):
@@ -475,16 +621,36 @@ class _Converter:
             return False
 
 
-def functional(model):
-    """Return a model as a functional one; raise if it is neither that nor Sequential."""
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
-        raise ValueError(
-            "`model` should be a built Sequential or functional Keras model. Received: "
-            f"{model!r}. Give it an `Input`, or build it from one."
-        )
-    if isinstance(model, keras.Sequential):
+def functional(model, shapes=None):
+    """Return a model as a functional one; raise `ValueError` if it has no graph.
+
+    Args:
+        model: Keras model. A subclass is followed through its `call`.
+        shapes: of a subclass's inputs, with the batch; by default those it was built with.
+    """
+    if isinstance(model, keras.Sequential) and getattr(model, "inputs", None):
         return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
-    return keras.Model(model.input, model.output, name=model.name)
+    if getattr(model, "inputs", None):
+        return keras.Model(model.input, model.output, name=model.name)
+    if shapes is None and getattr(model, "built", False):
+        built = getattr(model, "_build_shapes_dict", None) or {}
+        shapes = list(built.values())
+    if not isinstance(model, keras.Model) or isinstance(model, keras.Sequential) or not shapes:
+        raise ValueError(
+            "`model` should be a built Sequential or functional Keras model, or a subclass. "
+            f"Received: {model!r}. Give it an `Input`, or call it on an image: "
+            "`model(np.zeros((1, height, width, channels)))`."
+        )
+    inputs = [keras.Input(shape[1:]) for shape in shapes]
+    try:
+        outputs = model.call(inputs[0] if len(inputs) == 1 else inputs)
+        return keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=model.name)
+    except Exception as error:  # whatever the code of others raises on a graph
+        raise ValueError(
+            "A subclass of `keras.Model` should be made of Keras layers and `keras.ops`, to be "
+            f"followed through its `call`. Received: {model.name!r}, of {type(model).__name__}, "
+            f"which raises {error}. Build it as `keras.Model(inputs, outputs)`."
+        ) from error
 
 
 def _start(tensor):
@@ -508,10 +674,71 @@ def _leaves(model, prefix=""):
     return leaves
 
 
-def _refuse_layers_across_positions(model):
+def is_augmentation(layer):
+    """Whether a layer is one of Keras's that change images in training, and not their size."""
+    kind = type(layer)
+    is_random = kind.__name__.startswith("Random") and kind is not layers.RandomCrop
+    return kind in AUGMENTING or (is_random and kind is getattr(layers, kind.__name__, None))
+
+
+def _is_global_pool(layer):
+    """Whether a layer makes one pixel of any map."""
+    adaptive = (layers.AdaptiveAveragePooling2D, layers.AdaptiveMaxPooling2D)
+    if isinstance(layer, adaptive):
+        return tuple(layer.output_size) == (1, 1)
+    return isinstance(layer, (layers.GlobalAveragePooling2D, layers.GlobalMaxPooling2D))
+
+
+def _refuse_layers(model):
+    """Refuse layers that relate positions, and weights that are not all that is computed with."""
     for layer in _leaves(model).values():
         if isinstance(layer, ACROSS_POSITIONS):
             raise _refusal(layer.name, f"a {type(layer).__name__} relates positions to each other")
+        for part in layer._flatten_layers() if isinstance(layer, keras.Layer) else ():
+            if getattr(part, "lora_enabled", False):
+                raise _refusal(layer.name, "it has LoRA's weights, which come after converting")
+            if getattr(part, "quantization_mode", None) or getattr(part, "_is_quantized", False):
+                raise _refusal(
+                    layer.name, "its weights are quantised, which comes after converting"
+                )
+
+
+def _check_equal(classifier, converted):
+    """Raise `ValueError` unless both give the same for random images of the training size."""
+    for images in _random_images(functional(classifier)):
+        expected, received = (_outputs(model, images) for model in (classifier, converted))
+        nudged = keras.tree.map_structure(
+            lambda image: (image * (1 + 2.0**-20)).astype(image.dtype), images
+        )
+        rounding = abs(_outputs(classifier, nudged) - expected).max()
+        # float32 alone: half precision rounds the two orders of summing apart
+        single = all(layer.compute_dtype == "float32" for layer in _leaves(converted).values())
+        bound = (1e-3 if single else 0.1) * abs(expected).max() + 10 * rounding
+        difference = abs(expected - received).max() if expected.shape == received.shape else np.inf
+        if np.isfinite(expected).all() and not difference <= bound:
+            raise ValueError(
+                "The fully convolutional model should give what the classifier gives. Received: "
+                f"{classifier.name!r}, where they differ by {difference:.1e}, and the largest "
+                f"output is {abs(expected).max():.1e}. A layer of it computes with something "
+                "that it does not save, or changes from call to call; convert the part before it."
+            )
+
+
+def _random_images(model):
+    """Yield inputs for a functional model: random images in [0, 255], and in [0, 1]."""
+    rng = np.random.default_rng(0)
+    for largest in (255, 1):
+        images = [
+            rng.uniform(0, largest, (1, *tensor.shape[1:])).astype(tensor.dtype)
+            for tensor in model.inputs
+        ]
+        yield keras.tree.pack_sequence_as(model.input, images)
+
+
+def _outputs(model, images):
+    """Return all outputs of a model as one vector."""
+    outputs = keras.tree.flatten(model(images, training=False))
+    return np.concatenate([np.ravel(keras.ops.convert_to_numpy(output)) for output in outputs])
 
 
 def _refusal(name, reason):
@@ -522,19 +749,33 @@ def _refusal(name, reason):
     )
 
 
-def _copy(layer, rank):
+def _copy(layer, start):
     """A new layer of the same settings, with its last axis the last of maps too."""
     if not isinstance(layer, keras.Layer) or isinstance(layer, layers.Lambda):
         return layer  # without a state; and a Lambda can't be copied
-    config = layer.get_config()
-    if config.get("axis") == rank - 1:
+    config, rank = layer.get_config(), len(start.shape)
+    if config.get("axis") in (rank - 1, [rank - 1], (rank - 1,)):
         config["axis"] = -1
+    if isinstance(layer, layers.PReLU) and start.is_pixel:
+        config["shared_axes"] = [1, 2]
     return type(layer).from_config(config)
 
 
-def _copy_weights(layer, copy):
-    if isinstance(layer, keras.Layer) and layer.weights:
-        copy.set_weights(layer.get_weights())
+def _copy_state(layer, copy):
+    """Give a copy all that its layer saves, also what is no weight of it."""
+    if copy is layer or not isinstance(layer, keras.Layer):
+        return
+    for source, target in zip(layer._flatten_layers(), copy._flatten_layers(), strict=True):
+        state = {}
+        source.save_own_variables(state)
+        if state:
+            target.load_own_variables({key: _fit(value, target) for key, value in state.items()})
+
+
+def _fit(value, layer):
+    """Return a saved variable as an array; those of PReLU in the shape that maps need."""
+    array = keras.ops.convert_to_numpy(value)
+    return array.reshape(layer.alpha.shape) if isinstance(layer, layers.PReLU) else array
 
 
 def _stride_after(layer, stride):
@@ -545,9 +786,16 @@ def _stride_after(layer, stride):
     return tuple(a * b for a, b in zip(stride, steps, strict=True))
 
 
-def _part_kernels(kernel, size, parts):
-    """Kernel of the convolution for flattened maps of `parts` channels, one after the other."""
+def _part_kernels(kernel, size, parts, order=(1, 2, 3)):
+    """Kernel of the convolution for flattened maps of `parts` channels, one after the other.
+
+    `order` are the axes of each map, 1 its rows, 2 its columns, 3 its channels, as they were
+    flattened.
+    """
     ends = np.cumsum(parts) * math.prod(size)
-    return np.concatenate(
-        [dense_to_conv(rows, size) for rows in np.split(kernel, ends[:-1])], axis=2
-    )
+    kernels = []
+    for rows, channels in zip(np.split(kernel, ends[:-1]), parts, strict=True):
+        sizes = (*size, channels)
+        permuted = rows.reshape(*(sizes[axis - 1] for axis in order), -1)
+        kernels.append(permuted.transpose(*np.argsort(order), 3).reshape(rows.shape))
+    return np.concatenate([dense_to_conv(rows, size) for rows in kernels], axis=2)

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_fcn.convolutionize import functional
+from keras_fcn.convolutionize import functional, is_augmentation
 from keras_fcn.layers import BilinearCorners, CropLike, SizeCheck, VGGPreprocessing
 
 # An image large enough for every layer; only numbers are computed with it.
@@ -55,8 +55,9 @@ ALONG_AXIS = (
     layers.Softmax,
     layers.UnitNormalization,
 )
-# How far `UpSampling2D` looks from the middle of a pixel, in pixels of its input.
-RADIUS = {"bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}
+# `UpSampling2D` looks at pixels nearer than this to the middle of its own. The weights of
+# Lanczos at 3 and 5 are zero but for rounding, and rounding counts.
+RADIUS = {"bilinear": 1, "bicubic": 2, "lanczos3": Fraction("3.01"), "lanczos5": Fraction("5.01")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -466,7 +467,7 @@ def _check_layer(layer, name, node):
         raise _refusal(name, "its data format is channels first")
     if not _is_plain(getattr(layer, "activation", None)):
         raise _refusal(name, "its activation is a function of which nothing is known")
-    if kind in WINDOWS or kind in (CropLike, *POINTWISE) or _is_augmentation(layer):
+    if kind in WINDOWS or kind in (CropLike, *POINTWISE) or is_augmentation(layer):
         return
     if isinstance(layer, layers.Activation) and kind.__module__.startswith("keras_fcn"):
         return
@@ -482,15 +483,6 @@ def _check_layer(layer, name, node):
         raise _refusal(name, f"in the operation {kind.__name__} pixels far apart meet")
 
 
-def _is_augmentation(layer):
-    """Whether the layer is one of Keras's that change images in training only."""
-    kind = type(layer)
-    is_random = kind.__name__.startswith("Random") and kind is not layers.RandomCrop
-    return kind.__module__.startswith("keras.src.layers.preprocessing") and (
-        is_random or kind in (layers.AugMix, layers.CutMix, layers.MixUp, layers.RandAugment)
-    )
-
-
 def _is_plain(activation):
     """Whether an activation is one of Keras's, or none."""
     module = getattr(activation, "__module__", None) or type(activation).__module__
@@ -501,10 +493,10 @@ def _is_pointwise(node):
     """Try an operation on random maps: does a crop of them give the crop of the result?"""
     rng = np.random.default_rng(0)
     maps = {
-        id(tensor): rng.uniform(0.5, 1.5, (1, 5, 6, tensor.shape[-1])).astype("float32")
+        id(tensor): rng.uniform(0.5, 1.5, (1, 6, 7, tensor.shape[-1])).astype("float32")
         for tensor in node.input_tensors
     }
-    crop = np.s_[:, 1:-1, 1:-2]
+    crop = np.s_[:, 1:-2, 2:-1]  # no symmetric one, which a flip would pass
 
     def apply(crop):
         args, kwargs = node.arguments.fill_in({key: one[crop] for key, one in maps.items()})

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from keras_fcn import compare, dense_to_conv, fully_convolutional
+from keras_fcn import compare, dense_to_conv, fully_convolutional, window_of
 
 
 def outputs_of(model, images):
@@ -224,17 +224,18 @@ def image_model(*stack, shape=(8, 8, 3)):
             "every pixel alike",
         ),
         (
-            lambda: image_model(layers.Permute((2, 1, 3), name="transpose"), layers.Flatten(),
+            lambda: image_model(layers.Permute((2, 1, 3), name="transpose"),
+                                layers.Conv2D(2, 3, name="conv"), layers.Flatten(),
                                 layers.Dense(2)),
-            "transpose",
-            "every pixel alike",
+            "conv",
+            "axes of its map are permuted",
         ),
         (
-            lambda: image_model(layers.Flatten(), layers.BatchNormalization(name="norm"),
-                                layers.Dense(2)),
-            "norm",
+            lambda: image_model(layers.PReLU(name="slopes"), layers.Flatten(), layers.Dense(2)),
+            "slopes",
             "every pixel alike",
         ),
+        (lambda: image_model(layers.RandomCrop(4, 4, name="crop")), "crop", "every pixel alike"),
         (
             lambda: image_model(layers.LayerNormalization(axis=[1, 2, 3], name="norm")),
             "norm",
@@ -336,3 +337,190 @@ def test_squeeze_and_excitation_stays_global_and_its_head_slides(rng):
     image = rng.normal(size=(2, 12, 12, 3))
     np.testing.assert_allclose(call(model, image)[:, 0, 0], call(classifier, image), atol=1e-5)
     assert call(model, rng.normal(size=(1, 14, 17, 3))).shape == (1, 3, 6, 5)
+
+
+def test_windows_are_known_after_saving_too(rng, tmp_path):
+    unpadded, padded = lenet5(), keras.applications.MobileNet(weights=None, alpha=0.25, classes=3)
+    for classifier, stride in ((unpadded, (4, 4)), (padded, (32, 32))):
+        model = fully_convolutional(classifier)
+        model.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        assert window_of(loaded) == window_of(model) == (classifier.input_shape[1:3], stride)
+    dense = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(2, 3, padding="same")])
+    assert window_of(dense) == ((1, 1), (1, 1))
+
+
+# State and per-place numbers
+
+
+def adapted(rng):
+    normalization = layers.Normalization()
+    normalization.adapt(rng.normal(20, 7, size=(9, 12, 12, 3)))
+    return [normalization, layers.Conv2D(4, 3, activation="relu"), layers.Flatten()]
+
+
+def adapted_vector(rng):
+    normalization = layers.Normalization()
+    normalization.adapt(rng.normal(2, 3, size=(50, 12 * 12 * 3)))
+    return [layers.Flatten(), normalization, layers.Dense(5, activation="relu")]
+
+
+def augmented(rng):
+    del rng
+    return [
+        layers.RandomFlip(), layers.RandomRotation(0.2), layers.RandomContrast(0.3),
+        layers.RandomZoom(0.2), layers.Rescaling(1 / 255), layers.Conv2D(4, 3), layers.Flatten(),
+    ]  # fmt: skip
+
+
+def nested_augmentation(rng):
+    augmentation = keras.Sequential([layers.RandomFlip(), layers.RandomTranslation(0.1, 0.1)])
+    return [augmentation, *adapted(rng)]
+
+
+def slopes(rng):
+    """MTCNN's: PReLU with a slope for each channel, for each unit, and for each place."""
+    del rng
+    return [
+        layers.Conv2D(4, 3), layers.PReLU(shared_axes=[1, 2]), layers.MaxPooling2D(2),
+        layers.Permute((3, 2, 1)), layers.Flatten(), layers.Dense(6), layers.PReLU(),
+    ]  # fmt: skip
+
+
+def slopes_of_places(rng):
+    del rng
+    return [layers.Conv2D(4, 5, strides=2), layers.Flatten(), layers.PReLU(), layers.Dense(6)]
+
+
+def normalized_places(rng):
+    del rng
+    return [
+        layers.Conv2D(4, 5, strides=2), layers.Flatten(), layers.BatchNormalization(),
+        layers.Dropout(0.5), layers.Dense(6, activation="relu"), layers.LayerNormalization(),
+    ]  # fmt: skip
+
+
+def normalized_windows(rng):
+    del rng
+    return [layers.Conv2D(4, 9), layers.Flatten(), layers.LayerNormalization(), layers.ReLU()]
+
+
+def kept_axes(rng):
+    del rng
+    return [
+        layers.Conv2D(4, 3), layers.GlobalMaxPooling2D(keepdims=True), layers.PReLU(),
+        layers.Conv2D(3, 1), layers.UnitNormalization(), layers.Flatten(),
+    ]  # fmt: skip
+
+
+def adaptive(rng):
+    del rng
+    return [layers.Conv2D(4, 3), layers.AdaptiveAveragePooling2D(1), layers.Flatten()]
+
+
+def spectral(rng):
+    del rng
+    return [layers.SpectralNormalization(layers.Conv2D(4, 3)), layers.GlobalAveragePooling2D()]
+
+
+@pytest.mark.parametrize(
+    "stack",
+    [adapted, adapted_vector, augmented, nested_augmentation, slopes, slopes_of_places,
+     normalized_places, normalized_windows, kept_axes, adaptive, spectral],
+)  # fmt: skip
+def test_what_layers_know_goes_over(stack, rng):
+    keras.utils.set_random_seed(1)
+    classifier = image_model(*stack(rng), layers.Dense(3), shape=(12, 12, 3))
+    for layer in classifier.layers:
+        if not isinstance(layer, (layers.Normalization, keras.Sequential)):
+            randomize(layer, rng, scale=0.5)
+    check_every_window(classifier, rng)
+
+
+@pytest.mark.parametrize("dims", [(2, 1, 3), (3, 1, 2), (3, 2, 1), (1, 3, 2), (2, 3, 1)])
+def test_permuted_maps_are_flattened_as_they_were(dims, rng):
+    classifier = image_model(
+        layers.Conv2D(5, 3), layers.Permute(dims), layers.Flatten(), layers.Dense(4),
+        shape=(8, 9, 2),
+    )  # fmt: skip
+    check_every_window(classifier, rng)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__(name="subclassed")
+        self.trunk = keras.Sequential([layers.Conv2D(4, 3, activation="relu")], name="trunk")
+        self.flatten = layers.Flatten()
+        self.dense = layers.Dense(3)
+
+    def call(self, images, training=False):
+        return keras.ops.tanh(self.dense(self.flatten(self.trunk(images / 2.0))))
+
+
+class Untraceable(Subclassed):
+    def call(self, images):
+        return np.asarray(images).sum()
+
+
+def test_subclassed_models_are_followed_through_their_call(rng):
+    classifier = Subclassed()
+    with pytest.raises(ValueError, match=r"call it on an image: `model\(np.zeros"):
+        fully_convolutional(classifier)
+    classifier(np.zeros((1, 10, 9, 2)))
+    model = fully_convolutional(classifier)
+    assert (model.window, model.stride) == ((10, 9), (1, 1))
+    assert compare(classifier).largest_difference < 1e-4
+    image = rng.normal(size=(1, 12, 10, 2)).astype("float32")
+    np.testing.assert_allclose(
+        call(model, image)[:, 2, 1], call(classifier, image[:, 2:, 1:]), atol=1e-5
+    )
+    images = keras.Input((10, 9, 2))
+    nested = keras.Model(images, layers.Softmax()(classifier(images)))
+    check_every_window(nested, rng)
+    untraceable = Untraceable()
+    untraceable.built, untraceable._build_shapes_dict = True, {"images": (None, 8, 8, 3)}
+    with pytest.raises(ValueError, match=r"made of Keras layers and `keras.ops`.*'subclassed'"):
+        fully_convolutional(untraceable)
+
+
+def test_pools_of_different_stride_are_refused_when_converted():
+    images = keras.Input((16, 16, 3))
+    fine = layers.Conv2D(4, 3, name="fine")(images)
+    coarse = layers.MaxPooling2D(2)(fine)
+    pools = [layers.GlobalAveragePooling2D()(x) for x in (fine, coarse)]
+    for merge in (layers.Concatenate(name="merge"), layers.Add(name="merge")):
+        with pytest.raises(ValueError, match=r"'merge'.*maps of different strides"):
+            fully_convolutional(keras.Model(images, layers.Dense(2)(merge(pools))))
+    # gates of different strides may meet: they stay global
+    gate = layers.Reshape((1, 1, 4))(layers.Dense(4)(layers.Concatenate()(pools)))
+    x = layers.GlobalAveragePooling2D()(layers.Multiply()([fine, gate]))
+    model = fully_convolutional(keras.Model(images, layers.Dense(2)(x)))
+    assert model.compute_output_shape((1, 19, 17, 3)) == (1, 4, 2, 2)
+
+
+def test_weights_that_are_not_all_that_is_computed_with_are_refused():
+    lora, quantized = (image_model(layers.Flatten(), layers.Dense(4, name="dense")) for _ in "ab")
+    lora.get_layer("dense").enable_lora(2)
+    with pytest.raises(ValueError, match="'dense', but it has LoRA"):
+        fully_convolutional(lora)
+    quantized.quantize("int8")
+    with pytest.raises(ValueError, match="'dense', but its weights are quantised"):
+        fully_convolutional(quantized)
+
+
+class Forgetful(layers.Layer):
+    """Computes with a number that it does not save."""
+
+    factor = 1.0
+
+    def call(self, x):
+        return x * self.factor
+
+
+def test_a_copy_that_computes_something_else_is_not_given_back():
+    layer = Forgetful()
+    classifier = image_model(layer, layers.Flatten(), layers.Dense(2))
+    fully_convolutional(classifier)
+    layer.factor = 3.0
+    with pytest.raises(ValueError, match="should give what the classifier gives"):
+        fully_convolutional(classifier)

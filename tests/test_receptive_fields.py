@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import call, randomize
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from keras import layers
 
@@ -19,8 +19,10 @@ def make_positive(model, rng):
     """Give a model weights that hand on every positive pixel, and nothing where all are zero."""
     for weight in model.weights:
         values = rng.uniform(0.5, 1.5, weight.shape)
-        is_kernel = len(weight.shape) == 4
-        weight.assign(values / values.sum((0, 1, 2), keepdims=True) if is_kernel else 0 * values)
+        if len(weight.shape) == 4:
+            weight.assign(values / values.sum((0, 1, 2), keepdims=True))
+        else:
+            weight.assign(values if weight.name in ("gamma", "moving_variance") else 0 * values)
 
 
 def without_normalization(model):
@@ -35,9 +37,9 @@ def without_normalization(model):
     )
 
 
-def measure(model, size, output, axis):
+def measure(model, field, size, output, axis):
     """First and last row (or column) of the image that changes an output row (or column)."""
-    expected = receptive_field(model).window(output, output)[axis] or (0, 0)
+    expected = field.window(output, output)[axis] or (0, 0)
     near = {b + step for b in np.clip(expected, 0, size - 1).tolist() for step in (-2, -1, 0, 1, 2)}
     near = sorted(near & set(range(size)))
     images = np.zeros((len(near), size, size if size < 100 else 64, model.input_shape[-1]))
@@ -56,7 +58,7 @@ def check_influence(model, size, outputs):
             expected = field.window(output, output)[axis]
             if expected is not None:
                 expected = tuple(np.clip(expected, 0, size - 1).tolist())
-            assert measure(model, size, output, axis) == expected, (axis, output)
+            assert measure(model, field, size, output, axis) == expected, (axis, output)
 
 
 def check_tiles(model, rng, size, pieces):
@@ -194,14 +196,16 @@ def build(stages):
     return keras.Model(images, x)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.lists(STAGES, min_size=1, max_size=4), st.integers(60, 64))
 def test_random_network_sees_what_the_arithmetic_says(stages, size):
     model = build(stages)
     make_positive(model, np.random.default_rng(0))
     field = receptive_field(model)
-    # sizes that the alignment divides: for others a strided layer may pad elsewhere
-    size = -(-size // max(field.alignment)) * math.lcm(*field.alignment)
+    # a size that the alignment divides: for others a strided layer may pad elsewhere
+    alignment = math.lcm(*field.alignment)
+    assume(alignment <= 100)
+    size = -(-size // alignment) * alignment
     outputs = call(model, np.zeros((1, size, size, 1))).shape[1:3]
     check_influence(model, size, sorted({0, min(outputs) // 2, min(outputs) - 1}))
 
@@ -222,8 +226,12 @@ def test_upsampling_sees_as_far_as_it_interpolates(interpolation, rng):
         model = keras.Model(
             images, layers.UpSampling2D(factor, interpolation=interpolation)(images)
         )
-        for output in (30, 31, 32):
-            assert measure(model, 24, output, 0) == receptive_field(model).window(output, 0)[0]
+        field = receptive_field(model)
+        for output in (30, 32):
+            assert measure(model, field, 24, output, 0) == field.window(output, 0)[0]
+        first, last = field.window(31, 0)[0]
+        seen = measure(model, field, 24, 31, 0)  # at the middle of a pixel some weights are zero
+        assert first <= seen[0] <= seen[1] <= last
 
 
 def on_images(*stack, size=16):
