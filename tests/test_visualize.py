@@ -48,6 +48,35 @@ def test_label_map_png_holds_the_classes_and_shows_their_colours(rng, tmp_path):
     np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), np.asarray(PALETTE)[labels])
 
 
+def test_more_classes_than_a_palette_has_make_16_bits(rng, tmp_path):
+    labels = rng.integers(0, 300, (7, 9))
+    write_label_map(tmp_path / "labels.png", labels, voc_palette(300))
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "labels.png")), labels)
+    write_label_map(tmp_path / "void.png", labels + 65535 - 299, voc_palette(3))
+    assert np.asarray(Image.open(tmp_path / "void.png")).max() <= 65535
+    for wrong in (-1, 65536):
+        with pytest.raises(ValueError, match=r"labels from 0 to 65535. Received: "):
+            write_label_map(tmp_path / "labels.png", np.array([[0, wrong]]), PALETTE)
+
+
+def test_files_of_the_user_beside_are_left_alone(tmp_path):
+    (tmp_path / ".labels.png").symlink_to(tmp_path / "target")
+    (tmp_path / "target").write_text("mine")
+    write_label_map(tmp_path / "labels.png", np.zeros((2, 2), int), PALETTE)
+    assert (tmp_path / "target").read_text() == "mine"
+    assert (tmp_path / ".labels.png").is_symlink()
+
+
+def test_overlay_of_a_gray_image_without_channels_and_of_labels_that_are_none():
+    image, labels = np.full((4, 5), 100, "uint8"), np.ones((4, 5), int)
+    picture = overlay(image, labels, PALETTE, "abc")
+    assert picture.getpixel((0, 0)) == (50, 178, 50)
+    with pytest.raises(ValueError, match=r"0 to 2, or `ignore`. Received: 1 to 255"):
+        overlay(image, np.where(np.eye(4, 5), 255, 1), PALETTE, "abc")
+    with pytest.raises(ValueError, match=r"an image of \(4, 5, 4\)"):
+        overlay(np.zeros((4, 5, 4)), labels, PALETTE, "abc")
+
+
 def test_our_own_file_is_replaced_and_others_are_kept(tmp_path):
     path = tmp_path / "labels.png"
     write_label_map(path, np.zeros((2, 2), int), PALETTE)
@@ -203,7 +232,7 @@ def test_comparison_refuses_what_does_not_fit():
     image, labels = np.zeros((4, 4, 3), "uint8"), np.zeros((4, 4), int)
     with pytest.raises(ValueError, match=r"one \(image, truth, prediction\) or more"):
         comparison([], PALETTE, ["a", "b", "c"])
-    with pytest.raises(ValueError, match="0 to 2, or `ignore`"):
+    with pytest.raises(ValueError, match=r"0 to 2, or `ignore`"):
         comparison([(image, labels + 255, labels)], PALETTE, ["a", "b", "c"])
     with pytest.raises(ValueError, match=r"argmax\(-1\)"):
         comparison([(image, labels, np.zeros((4, 4, 3)))], PALETTE, ["a", "b", "c"])

@@ -9,6 +9,7 @@ from keras_fcn.atomic import replacing
 from keras_fcn.visualize.palettes import VOID_COLOR
 
 LEGEND_ROW = 24  # pixels
+LARGEST_LABEL = 65535
 ERROR_COLORS = ((255, 255, 255), (214, 30, 30))  # of right and of wrong pixels
 
 
@@ -16,7 +17,7 @@ def overlay(image, label_map, palette, classes, opacity=0.5):
     """Lay the colours of the classes over an image, with a legend below.
 
     Args:
-        image: uint8 array `(height, width, 3)` or `(height, width, 1)`.
+        image: uint8 array `(height, width, 3)`, `(height, width, 1)` or `(height, width)`.
         label_map: integer array `(height, width)` of classes.
         palette: uint8 array `(num_classes, 3)`, RGB.
         classes: names of the classes.
@@ -25,8 +26,23 @@ def overlay(image, label_map, palette, classes, opacity=0.5):
     Returns:
         `PIL.Image` in RGB; the legend names the classes that occur, with their
         share of the pixels, the largest first.
+
+    Raises:
+        ValueError: for an image of another shape, or a label that is no class.
     """
-    palette = np.asarray(palette, "uint8")
+    palette, image, label_map = (
+        np.asarray(palette, "uint8"),
+        np.asarray(image),
+        np.asarray(label_map),
+    )
+    image = image[..., None] if image.ndim == 2 else image
+    if image.ndim != 3 or image.shape[2] not in (1, 3) or image.shape[:2] != label_map.shape:
+        raise ValueError(
+            "An overlay takes an image (height, width, 3), (height, width, 1) or (height, width), "
+            f"and its label map (height, width). Received: an image of {image.shape}, labels of "
+            f"{label_map.shape}. Of more bands choose three."
+        )
+    _check_labels(label_map, palette, "Give a palette for all classes.")
     blended = (1 - opacity) * image + opacity * palette[label_map]
     picture = Image.fromarray(blended.round().astype("uint8"))
     return _stack(picture, _legend(label_map, palette, classes, picture.width))
@@ -55,12 +71,8 @@ def paint(label_map, palette, ignore, void_color):
     label_map = np.asarray(label_map)
     void = label_map == ignore
     labels = np.where(void, 0, label_map)
-    if labels.min() < 0 or labels.max() >= len(palette):
-        raise ValueError(
-            f"The labels should be 0 to {len(palette) - 1}, or `ignore`. Received: "
-            f"{labels.min()} to {labels.max()}, ignore={ignore}. Give a palette for all classes, "
-            "or the label of void pixels as `ignore`."
-        )
+    remedy = "Give a palette for all classes, or the label of void pixels as `ignore`."
+    _check_labels(labels, palette, remedy)
     return np.where(void[..., None], np.uint8(void_color), np.asarray(palette, "uint8")[labels])
 
 
@@ -101,17 +113,41 @@ def compare_labels(truth, prediction, ignore):
     return (truth != prediction) & ~void, void
 
 
-def write_label_map(path, label_map, palette):
-    """Write a label map as a palette PNG, whose pixel values are the classes.
+def _check_labels(labels, palette, remedy):
+    if labels.min() < 0 or labels.max() >= len(palette):
+        raise ValueError(
+            f"The labels should be 0 to {len(palette) - 1}, or `ignore`. Received: "
+            f"{labels.min()} to {labels.max()}. {remedy}"
+        )
 
-    The file is written beside `path` and then renamed.
+
+def write_label_map(path, label_map, palette):
+    """Write a label map as a PNG file, whose pixel values are the classes.
+
+    It is a palette PNG, which viewers show in the colours; for more than 256 classes, or
+    labels above 255, a 16-bit gray one, for which there are no palettes. The file is
+    written beside `path` and then renamed.
 
     Args:
         path: file to write.
-        label_map: integer array `(height, width)`, values in [0, 255].
+        label_map: integer array `(height, width)`, values in [0, 65535].
         palette: uint8 array `(num_classes, 3)`, RGB.
+
+    Raises:
+        ValueError: for labels outside that range.
+        FileExistsError: when `path` holds a file that this package did not write.
     """
-    picture = Image.fromarray(label_map.astype("uint8"), mode="P")
+    label_map = np.asarray(label_map)
+    low, high = label_map.min(), label_map.max()
+    if low < 0 or high > LARGEST_LABEL:
+        raise ValueError(
+            f"A PNG file holds labels from 0 to {LARGEST_LABEL}. Received: {low} to {high}. Save "
+            "others with `numpy.save`."
+        )
+    if high > 255 or len(palette) > 256:
+        write_png(path, Image.fromarray(label_map.astype("uint16")))
+        return
+    picture = Image.fromarray(label_map.astype("uint8"))
     picture.putpalette(np.asarray(palette, "uint8").tobytes())
     write_png(path, picture)
 
