@@ -18,6 +18,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_fcn.atomic import replacing
+
 # The part of caffe.proto that holds weights: name, number, label and type of each field. Packed
 # floats are bytes on the wire; declared as bytes they cost no Python object each.
 SCHEMA = {
@@ -40,6 +42,10 @@ SCHEMA = {
     ],
 }
 
+# More than any network has; a file of more is none, and would take its time.
+MOST_LAYERS = 10_000
+MOST_BLOBS = 100
+
 # Dense layers of `keras.applications.VGG16` and `VGG19`, by their names in Caffe.
 CAFFE_NAMES = {"fc1": "fc6", "fc2": "fc7", "predictions": "fc8"}
 
@@ -54,7 +60,7 @@ PASCAL_VOC_FILES = {
 PASCAL_VOC_SIZES = {"num_classes": 21, "fc_filters": 4096, "channels": 3}
 
 
-def load_caffemodel(model, path):
+def load_caffemodel(model: keras.Model, path: str | os.PathLike) -> keras.Model:
     """Load the weights of a `.caffemodel` file into a Keras model.
 
     Layers are matched by their names in Caffe. Kernels change from Caffe's
@@ -94,8 +100,8 @@ def load_caffemodel(model, path):
     if missing := [name for name in needed if name not in stored]:
         raise ValueError(
             f"The file should hold every layer of the model {model.name!r}. Received: "
-            f"{str(path)!r} without {missing}; it has {list(stored)}. Build the network that the "
-            "file belongs to, or fetch the file again if it may be truncated."
+            f"{str(path)!r} without [{_some(missing)}]; it has [{_some(stored)}]. Build the "
+            "network that the file belongs to, or fetch the file again if it may be truncated."
         )
     if not needed:
         raise ValueError(
@@ -106,7 +112,7 @@ def load_caffemodel(model, path):
     if extra := [name for name in stored if name not in needed]:
         warnings.warn(
             f"{str(path)!r} has layers that {model.name!r} lacks, and they were left out: "
-            f"{', '.join(extra)}",
+            f"{_some(extra, str)}",
             stacklevel=2,
         )
     for name, layer in needed.items():
@@ -114,7 +120,7 @@ def load_caffemodel(model, path):
     return model
 
 
-def load_pascal_voc(model):
+def load_pascal_voc(model: keras.Model) -> keras.Model:
     """Load the FCN authors' published PASCAL VOC weights, downloaded once.
 
     The file is fetched with `keras.utils.get_file` from the authors' server into
@@ -149,7 +155,8 @@ def load_pascal_voc(model):
         _load_converted(model, converted)
     else:
         load_caffemodel(model, _download(name))
-        _save_atomically(model, converted)
+        with replacing(converted) as beside:
+            model.save_weights(beside)
     return model
 
 
@@ -162,14 +169,24 @@ def _read_blobs(path):
             "is no such file."
         )
     net = _parse("NetParameter", path.read_bytes(), path)
-    stored = {
-        layer.name.decode(errors="replace"): list(layer.blobs)
-        for layer in itertools.chain(net.layers, net.layer)
-        if layer.blobs
-    }
+    if (count := len(net.layers) + len(net.layer)) > MOST_LAYERS:
+        raise _foreign(path, f"it has {count:,} layers")
+    stored = {}
+    for layer in itertools.chain(net.layers, net.layer):
+        if (count := len(layer.blobs)) > MOST_BLOBS:
+            raise _foreign(path, f"a layer of it has {count:,} blobs")
+        if count:
+            stored[layer.name.decode(errors="replace")] = list(layer.blobs)
     if not stored:
         raise _foreign(path, "it has no layer with weights")
     return stored
+
+
+def _some(items, form=repr):
+    """Return names or shapes as text, of many the first ones."""
+    texts = [text if len(text) <= 60 else f"{text[:60]}…" for text in map(form, items)]
+    more = [f"and {len(texts) - 10:,} more"] if len(texts) > 10 else []
+    return ", ".join(texts[:10] + more)
 
 
 def _parse(message, data, path):
@@ -235,8 +252,8 @@ def _fit(layer, blobs, path):
     if len(shapes) != len(received) or not all(map(_same_shape, received, shapes)):
         raise ValueError(
             f"The layer {layer.name!r} of the model needs blobs of the shapes {shapes}. Received: "
-            f"{received} in {str(path)!r}. Build the model with the file's sizes (classes, "
-            "`fc_filters`, channels)."
+            f"[{_some(received)}] in {str(path)!r}. Build the model with the file's sizes "
+            "(classes, `fc_filters`, channels)."
         )
     kernel, *bias = (
         _numbers(layer, blob, path).reshape(shape)
@@ -314,6 +331,11 @@ def _numbers(layer, blob, path):
         plain = _parse("Numbers", blob.SerializeToString(), path)
         plain = plain.double_data or plain.data
         numbers = np.fromiter(plain, "float32", len(plain))
+    if not np.isfinite(numbers).all():
+        raise ValueError(
+            f"The layer {layer.name!r} should have finite numbers. Received: NaN or infinite ones "
+            f"in {str(path)!r}. The file is damaged; fetch it again."
+        )
     if numbers.size != math.prod(shape := _shape(blob)):
         raise ValueError(
             f"The layer {layer.name!r} should have as many numbers as its shape {shape} says. "
@@ -360,11 +382,14 @@ def _download(name):
     """Return the path of a published file in the cache; download it if it is not there."""
     directory = _models_directory()
     directory.mkdir(parents=True, exist_ok=True)
-    url = PASCAL_VOC_URL + name
+    path, url = directory / name, PASCAL_VOC_URL + name
+    if path.is_file():
+        return path
     try:
-        return keras.utils.get_file(
-            name, url, cache_subdir=directory.name, cache_dir=str(directory.parent)
-        )
+        with replacing(path) as beside:  # a download that is killed leaves nothing at `path`
+            cache = {"cache_subdir": beside.parent.name, "cache_dir": str(directory)}
+            keras.utils.get_file(name, url, **cache)
+        return path
     except Exception as error:  # what get_file raises
         raise OSError(
             f"The download of {url} failed: {error}. Fetch {name} by hand, on another machine or "
@@ -381,13 +406,3 @@ def _load_converted(model, converted):
             f"them. Received: a file that does not load: {error}. Delete it, and it is converted "
             "again."
         ) from error
-
-
-def _save_atomically(model, path):
-    """Save the weights beside `path`, then rename, so that `path` never holds half of them."""
-    beside = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        model.save_weights(beside)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -1,7 +1,9 @@
 """Caffe weights: files written here byte by byte, networks compared with OpenCV's importer."""
 
+import functools
 import itertools
 import struct
+import time
 from pathlib import Path
 
 import cv2
@@ -9,6 +11,8 @@ import keras
 import numpy as np
 import pytest
 from conftest import call
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from keras import layers
 
 import keras_fcn
@@ -444,6 +448,79 @@ def test_damaged_bytes_load_or_raise_value_error(blobs, rng, tmp_path):
             for old, new in zip(before, model.get_weights(), strict=True):
                 np.testing.assert_array_equal(old, new)
     assert 0 < raised < 300
+
+
+def deeply(content, depth):
+    """A field that holds itself, many times over."""
+    for _ in range(depth):
+        content = chunk(2, content)
+    return content
+
+
+HOSTILE = {
+    "many layers": lambda: caffemodel({f"layer {n}": [np.ones(1)] for n in range(200_000)}),
+    "many names": lambda: caffemodel({f"layer {n}": [np.ones(1)] for n in range(5_000)}),
+    "many blobs": lambda: chunk(100, chunk(1, b"conv1_1") + chunk(7, b"") * 10**6),
+    "empty layers": lambda: chunk(100, b"") * 10**6,
+    "long name": lambda: caffemodel({"x" * 10**6: [np.ones(1)]}),
+    "long shape": lambda: chunk(
+        100, chunk(1, b"conv1_1") + chunk(7, chunk(7, chunk(1, b"\1" * 10**6))) * 2
+    ),
+    "negative shape": lambda: chunk(
+        100, chunk(1, b"conv1_1") + chunk(7, chunk(7, chunk(1, varint(2**64 - 3) * 4))) * 2
+    ),
+    "huge shape": lambda: chunk(
+        100, chunk(1, b"conv1_1") + chunk(7, chunk(7, chunk(1, varint(2**62) * 4))) * 2
+    ),
+    "two gigabytes": lambda: varint(100 << 3 | 2) + varint(2**31 - 1) + b"x" * 1000,
+    "length past the end": lambda: varint(100 << 3 | 2) + varint(2**63) + b"x" * 1000,
+    "deep": lambda: deeply(b"", 1000),
+    "deep groups": lambda: varint(100 << 3 | 3) * 10**6,
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_files_are_refused_at_once_and_in_few_words(kind, unchanged, tmp_path):
+    path = tmp_path / "hostile.caffemodel"
+    path.write_bytes(HOSTILE[kind]())
+    caffe._messages()  # built once a process
+    started = time.perf_counter()
+    with pytest.raises(ValueError, match=r"hostile.caffemodel") as caught:
+        caffe.load_caffemodel(unchanged, path)
+    assert time.perf_counter() - started < 1
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_numbers_that_are_none_are_refused(bad, blobs, unchanged, tmp_path):
+    blobs["fc6"][0][1, 2] = bad
+    path = write(tmp_path / "bad.caffemodel", blobs)
+    with pytest.raises(ValueError, match="'fc1' should have finite numbers"):
+        caffe.load_caffemodel(unchanged, path)
+
+
+@functools.cache
+def tiny_once():
+    return tiny()
+
+
+FIELDS = st.recursive(
+    st.binary(max_size=20),
+    lambda inner: st.lists(
+        st.tuples(st.sampled_from([1, 2, 4, 5, 6, 7, 8, 100]), inner).map(lambda f: chunk(*f)),
+        max_size=4,
+    ).map(b"".join),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=200, deadline=1000, derandomize=True)
+@given(content=FIELDS)
+def test_any_bytes_raise_value_error(content, tmp_path_factory):
+    path = tmp_path_factory.getbasetemp() / "drawn.caffemodel"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"drawn.caffemodel"):
+        caffe.load_caffemodel(tiny_once(), path)
 
 
 @pytest.mark.parametrize("name", ["conv1_1", "upscore", "fc6", "fc8", "scale_pool4"])
