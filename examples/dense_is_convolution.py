@@ -4,9 +4,10 @@
     python examples/dense_is_convolution.py
 
 Reads downward, prints as it goes, and draws a heat map. It downloads nothing: VGG16 has random
-weights, which change no number about shapes, parameters or speed. With `--imagenet` it takes the
-ImageNet weights that Keras downloads, and the heat map becomes one of the class seen most.
-It needs scikit-learn for its photograph.
+weights, which change no number about shapes, parameters or speed, and mean nothing. With
+`--weights imagenet` it takes the ImageNet weights that Keras downloads, with `--weights FILE` a
+file of them, and the heat map becomes one of the class seen most. It needs scikit-learn for its
+photograph.
 """
 
 # %%
@@ -15,14 +16,14 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_image
 
 import keras_fcn
 from keras_fcn.visualize import write_png
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("--imagenet", action="store_true")
+parser.add_argument("--weights", help="imagenet, or a file of VGG16's weights with its top")
 parser.add_argument("--output", type=Path, default=Path("predictions/heat_map.png"))
 options = parser.parse_args()
 keras.utils.set_random_seed(0)
@@ -79,7 +80,7 @@ print("h x w pixels it is an h x w convolution, and has h * w times as many weig
 # %%
 title("3. VGG16")
 
-vgg16 = keras.applications.VGG16(weights="imagenet" if options.imagenet else None)
+vgg16 = keras.applications.VGG16(weights=options.weights)
 print(keras_fcn.compare(vgg16))
 print("The dense layers are parameter-rich: fc1 has a weight for each of 7 * 7 * 512 inputs and")
 print("each of 4096 units. As convolutions they have the same weights, no fewer; what changes is")
@@ -93,26 +94,34 @@ photo = load_sample_image("china.jpg")  # (427, 640, 3)
 pixels = keras.applications.vgg16.preprocess_input(photo.astype("float32"))
 scores = keras_fcn.predict_image(model, pixels)  # (rows, columns, 1000)
 rows, columns, classes = scores.shape
+window, stride = model.window, model.stride
 print(f"A photograph of {photo.shape[0]}x{photo.shape[1]} gives {rows}x{columns} predictions,")
-print(
-    f"one for each window of {model.window[0]}x{model.window[1]}, {model.stride[0]} pixels apart."
-)
+print(f"one for each window of {window[0]}x{window[1]}, {stride[0]} pixels apart.")
+field = keras_fcn.receptive_field(model)
+print(f"Of a larger photograph each sees {field.size[0]}x{field.size[1]} pixels: the convolutions")
+print("pad, and where the window ended in zeros there are now pixels. Layer by layer:")
+print(field)
 
 label = scores.mean(axis=(0, 1)).argmax()
 heat = scores[..., label]
 heat = (heat - heat.min()) / (np.ptp(heat) or 1)
 # A prediction stands at the centre of its window: fill a stride's square around it.
-height, width = rows * model.stride[0], columns * model.stride[1]
-top, left = ((w - s) // 2 for w, s in zip(model.window, model.stride, strict=True))
-heat = Image.fromarray((255 * heat).astype("uint8")).resize((width, height), Image.BILINEAR)
+height, width = rows * stride[0], columns * stride[1]
+top, left = ((w - s) // 2 for w, s in zip(window, stride, strict=True))
+heat = Image.fromarray((255 * heat).astype("uint8")).resize((width, height), Image.NEAREST)
 picture = Image.fromarray(photo)
 picture.paste(Image.new("RGB", heat.size, "red"), (left, top), heat.point(lambda v: v // 2))
+ImageDraw.Draw(picture).rectangle((0, 0, window[1] - 1, window[0] - 1), outline="white", width=2)
 options.output.parent.mkdir(parents=True, exist_ok=True)
 write_png(options.output, picture)
-name = f"class {label}"
-if options.imagenet:
-    name = keras.applications.vgg16.decode_predictions(scores.mean(axis=(0, 1))[None], 1)[0][0][1]
-print(f"Where the network sees {name}, red: {options.output}")
+print("Framed in white: the first window. Red, from the least to the most: how much its class of")
+if options.weights:
+    average = scores.mean(axis=(0, 1))[None]
+    name = keras.applications.vgg16.decode_predictions(average, 1)[0][0][1]
+    print(f"highest score, {name}, is seen: {options.output}")
+else:
+    print(f"highest score, number {label}, is seen: {options.output}. The weights are random, so")
+    print("it shows where the predictions are, and nothing about the photograph.")
 
 # %%
 title("5. The last layer of U-Net")

@@ -15,6 +15,7 @@ from keras_fcn.datasets.shapes import draw_cells
 EXAMPLES = [
     ("finetune_few_images", "--epochs 1 --seeds 1", "| unet_camvid, fine-tuned |", 700),
     ("finetune_imagenet", "--weights none --epochs 1 --steps 1", "All layers, at a", 1200),
+    ("own_classifier", "--epochs 1", "shapes are told right", 640),
     ("predict_large_image", "--height 256 --width 320 --tile-size 128", "The same class at", 320),
     ("serve", "", "200 OK image/png", 640),
     ("train_em", "--filters 4 8 --tile 48 --epochs 1 --steps 2", "4 slices: Rand score", 576),

@@ -18,6 +18,7 @@ SCRIPTS = [
     "finetune_few_images",
     "finetune_imagenet",
     "finetune_tfds",
+    "own_classifier",
     "predict_large_image",
     "serve",
     "train_em",
