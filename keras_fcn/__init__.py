@@ -18,6 +18,7 @@ _MODULES = {
     "HyperFCN": "tuning",
     "HyperUNet": "tuning",
     "UNet": "unet",
+    "classes_of": "catalogue",
     "compare": "convolutionize",
     "dense_to_conv": "convolutionize",
     "export": "exports",
@@ -33,6 +34,7 @@ _MODULES = {
     "predict_objects": "inference",
     "pretrained": "cards",
     "receptive_field": "receptive_fields",
+    "set_classes": "catalogue",
     "architecture": "visualize.architecture",
     "datasets": "datasets",
     "exports": "exports",
@@ -44,6 +46,7 @@ _MODULES = {
     "training": "training",
     "tuning": "tuning",
     "visualize": "visualize",
+    "window_of": "convolutionize",
 }
 # Star import goes without KerasTuner, which may not be installed.
 __all__ = [name for name in _MODULES if name not in ("HyperFCN", "HyperUNet", "tuning")]

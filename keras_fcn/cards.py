@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 from keras_fcn.arguments import suggest
@@ -9,8 +10,10 @@ from keras_fcn.arguments import suggest
 # Arguments of a factory that may differ from the card's: they change no weight.
 FREE_ARGUMENTS = {"weights", "name", "classifier_activation", "dropout", "include_preprocessing"}
 
+NEEDED = ("name", "factory", "arguments", "classes", "palette", "file", "sha256")
 
-def pretrained():
+
+def pretrained() -> dict[str, dict]:
     """Return the cards of the weights that ship with the package, by name.
 
     Returns:
@@ -22,11 +25,28 @@ def pretrained():
     >>> pretrained()["unet_camvid"]["arguments"]["num_classes"]
     11
     """
-    cards = (json.loads(path.read_text()) for path in sorted(_directory().glob("*.json")))
+    cards = [_read_card(path) for path in sorted(_directory().glob("*.json"))]
     return {card["name"]: card for card in cards}
 
 
-def find_card(name):
+def _read_card(path):
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        missing = [key for key in NEEDED if key not in card]
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"A card should be a JSON file. Received: {str(path)!r}, which is damaged: {error}. "
+            "Reinstall the package."
+        ) from error
+    if missing:
+        raise ValueError(
+            f"A card should have the entries {', '.join(NEEDED)}. Received: {str(path)!r} without "
+            f"{', '.join(missing)}. Reinstall the package."
+        )
+    return card
+
+
+def find_card(name: str) -> dict:
     """Return the card of the weights of a name.
 
     Raises:
@@ -43,7 +63,7 @@ def find_card(name):
     return cards[name]
 
 
-def verified_file(card):
+def verified_file(card: dict) -> Path:
     """Return the path of the weights file of a card, after a check of its sha256.
 
     Raises:
@@ -64,7 +84,7 @@ def verified_file(card):
     return path
 
 
-def check_card(card, factory, arguments):
+def check_card(card: dict, factory: str, arguments: dict) -> None:
     """Raise unless the card's network is the one that the arguments describe."""
     expected = {"factory": card["factory"], **card["arguments"]}
     received = {"factory": factory, **arguments}
@@ -81,7 +101,7 @@ def check_card(card, factory, arguments):
             )
 
 
-def sha256(path):
+def sha256(path: str | os.PathLike) -> str:
     """Return the sha256 of a file, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

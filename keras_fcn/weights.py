@@ -1,16 +1,25 @@
 """Weight files: read into networks, halved, and known again."""
 
-import io
+import contextlib
 import os
 import re
-import zipfile
+import tempfile
 from collections import Counter
 from pathlib import Path
 
 import h5py
 import keras
 import numpy as np
+from keras.src.backend.common import global_state
 
+from keras_fcn.archives import (
+    claimed_bytes,
+    is_archive,
+    open_weights,
+    read_config,
+    shapes_in,
+)
+from keras_fcn.atomic import replacing
 from keras_fcn.caffe import load_pascal_voc
 from keras_fcn.cards import check_card, find_card, pretrained, verified_file
 from keras_fcn.vgg16 import is_vgg16_file, load_vgg16
@@ -18,8 +27,13 @@ from keras_fcn.vgg16 import is_vgg16_file, load_vgg16
 # What an FCN has beyond the coarser one from which its training goes on.
 REFINEMENT = {"upscore2", "score_pool4", "upscore16", "upscore_pool4", "score_pool3", "upscore8"}
 
+# Where a file in eight bits holds the scales of its kernels, by their names.
+SCALES = "scales"
 
-def load_weights(model, factory, arguments):
+LONGEST_REASON = 300  # characters of an error that are told on
+
+
+def load_weights(model: keras.Model, factory: str, arguments: dict) -> None:
     """Load what a factory's `weights` argument names: nothing, a catalogue name or a file.
 
     Args:
@@ -48,7 +62,7 @@ def load_weights(model, factory, arguments):
         load_file(model, verified_file(card))
 
 
-def load_file(model, path):
+def load_file(model: keras.Model, path: str | os.PathLike) -> None:
     """Load a `.weights.h5` or `.keras` file of the same architecture into the model.
 
     The `.keras` file may also be that of a coarser FCN. The layers that both have then
@@ -67,11 +81,11 @@ def load_file(model, path):
             f"a weights file. Received: {str(path)!r}, and there is no such file."
         )
     received = _shapes_in(path)
-    if not zipfile.is_zipfile(path) and is_vgg16_file(path):
+    if not is_archive(path) and is_vgg16_file(path):
         load_vgg16(model, path)
         return
     expected = Counter(tuple(weight.shape) for weight in model.weights)
-    if received != expected and zipfile.is_zipfile(path) and _go_on_from(path, model):
+    if received != expected and is_archive(path) and _go_on_from(path, model):
         return
     try:
         if received != expected:
@@ -80,7 +94,9 @@ def load_file(model, path):
                 f"model, {(expected - received).total()} of the model's {expected.total()} not in "
                 "the file."
             )
-        model.load_weights(path)
+        with _unchanged_on_failure(model), _plain_file(path) as plain:
+            model.load_weights(plain)
+            check_finite(model)
     except ValueError as error:
         raise ValueError(
             f"The weights file should come from a model built with the same arguments as "
@@ -88,12 +104,136 @@ def load_file(model, path):
         ) from error
 
 
+def read_model(path: str | os.PathLike) -> keras.Model:
+    """Read the model in a `.keras` file, and run nothing that is in it.
+
+    Args:
+        path: file written by `model.save`.
+
+    Returns:
+        `keras.Model`, not compiled.
+
+    Raises:
+        ValueError: for a file that is none, is damaged, claims to hold far more than it
+            does, needs a `Lambda` or an unknown class, or holds NaN or infinite weights.
+        FileNotFoundError: for a missing file.
+    """
+    text = str(path)
+    if not Path(path).exists():
+        raise FileNotFoundError(f"There is no model file {text!r}.")
+    if text.endswith(".h5"):
+        raise ValueError(
+            f"A weights file does not say which network it belongs to. Received: {text!r}. Save "
+            "the whole model with `model.save('….keras')` and pass that."
+        )
+    if not Path(path).is_file() or not is_archive(path):
+        kind = "a folder" if Path(path).is_dir() else "a file that is none"
+        raise _foreign(path, f"that is {kind}.")
+    try:
+        _check_parameters(path)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        check_finite(model)
+    except Exception as error:  # Keras and the layers raise whatever they do
+        raise _foreign(path, _reason(error)) from error
+    return model
+
+
+def _foreign(path, reason):
+    return ValueError(
+        "A model should be a whole .keras file, written by `model.save`. Received: "
+        f"{str(path)!r}, but {reason}"
+    )
+
+
+def _reason(error):
+    """Say in a line what was wrong with a model's file."""
+    text = " ".join(str(error).split())
+    if "Lambda" in text or "lambda" in text:
+        return (
+            "it has a Lambda layer, which holds code, and code from a file is not run. Make a "
+            "layer of it, registered with `keras.saving.register_keras_serializable`."
+        )
+    if missing := re.search(r"Could not locate (?:class|function) '([^']*)'", text):
+        return (
+            f"it has a {missing[1]!r}, which is not Keras's or keras_fcn's. Import the module "
+            "that registers it, with `keras.saving.register_keras_serializable`, and load the "
+            "model with `keras.saving.load_model`."
+        )
+    return text if len(text) < LONGEST_REASON else f"{text[:LONGEST_REASON]} …"
+
+
+def _check_parameters(path):
+    """Raise `ValueError` if the network is much larger than what its file holds of weights."""
+    config = read_config(path)
+    with open_weights(path) as file:
+        held = sum(claimed_bytes(file).values())
+    if config["class_name"] not in ("Functional", "Sequential"):
+        return  # a class of the user's, who knows how large it is
+    with _without_numbers():
+        parameters = keras.saving.deserialize_keras_object(config, safe_mode=True).count_params()
+    if parameters > held + 2**20:
+        raise ValueError(
+            f"it describes a network of {parameters:,} parameters and holds {held:,} bytes of them."
+        )
+
+
+@contextlib.contextmanager
+def _without_numbers():
+    """Let networks be built within the block whose weights have shapes only."""
+    name = "uninitialized_variables"  # what Keras would fill at the end of some later scope
+    before = list(global_state.get_global_attribute(name, []))
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        global_state.set_global_attribute(name, before)
+
+
+def check_finite(model: keras.Model) -> None:
+    """Raise `ValueError`, naming the layer, if a weight of a model is NaN or infinite."""
+    for weight in model.weights:
+        values = keras.ops.convert_to_numpy(weight)
+        if not np.isfinite(values.astype("float32")).all():
+            raise ValueError(f"it holds NaN or infinite numbers, in {weight.path!r}.")
+
+
+@contextlib.contextmanager
+def _unchanged_on_failure(model):
+    """Give the model its weights back when the block raises, as `ValueError`."""
+    before = model.get_weights()
+    try:
+        yield
+    except Exception as error:  # Keras raises what h5py does
+        model.set_weights(before)
+        raise ValueError(str(error)) from error
+
+
+@contextlib.contextmanager
+def _plain_file(path):
+    """Yield the path of a file as Keras reads it; one in eight bits is spread out for the time."""
+    with open_weights(path) as file:
+        if SCALES not in file:
+            yield path
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            plain = Path(folder) / "plain.weights.h5"
+            scales = file[SCALES]
+
+            def store(target, name, array):
+                scale = scales[name][()] if name in scales else 1
+                return target.create_dataset(name, data=array * scale)
+
+            with h5py.File(plain, "w") as target:
+                _copy(file, target, store)
+            yield plain
+
+
 def _go_on_from(path, model):
     """Take the weights of the coarser FCN in a `.keras` file; return False if it is none."""
     ours = {layer.name: layer for layer in model.layers if layer.weights}
     if not REFINEMENT & set(ours):
         return False
-    coarser = keras.saving.load_model(path, compile=False)
+    coarser = read_model(path)
     theirs = {layer.name: layer.get_weights() for layer in coarser.layers if layer.weights}
     common = [name for name in ours if name in theirs]
     if not set(ours) - set(common) <= REFINEMENT or any(
@@ -108,27 +248,17 @@ def _go_on_from(path, model):
 
 def _shapes_in(path):
     """Count the shapes of the layers' arrays in a `.weights.h5` or `.keras` file."""
-    shapes = Counter()
-
-    def count(name, item):
-        if name.startswith("layers/") and re.search(r"/vars/\d+$", name):
-            shapes[item.shape] += 1
-
     try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                path = io.BytesIO(archive.read("model.weights.h5"))
-        with h5py.File(path) as file:
-            file.visititems(count)
-    except (OSError, KeyError) as error:
+        with open_weights(path) as file:
+            return shapes_in(file)
+    except ValueError as error:
         raise ValueError(
             "`weights` should be a file written by `model.save_weights` or `model.save`. "
-            f"Received: {str(path)!r}, which can't be read: {error}"
+            f"Received: {str(path)!r}, but {error}. Fetch or save it again."
         ) from error
-    return shapes
 
 
-def save_half_precision(model, path):
+def save_half_precision(model: keras.Model, path: str | os.PathLike) -> None:
     """Save the kernels as float16 in a `.weights.h5` file, which plain Keras loads.
 
     Biases and the vectors of batch normalisation stay float32: they are few, and a
@@ -139,29 +269,84 @@ def save_half_precision(model, path):
         model: Keras model.
         path: file to write; its name ends in `.weights.h5`.
     """
-    path = Path(path)
-    full = path.with_name(f".full-{path.name}")
-    half = path.with_name(f".half-{path.name}")
-    model.save_weights(full)
-    with h5py.File(full) as source, h5py.File(half, "w") as target:
 
-        def copy(name, item):
-            if name.startswith("optimizer"):  # of a compiled model
-                return
-            if isinstance(item, h5py.Dataset):
-                many = {"dtype": "float16", "compression": "gzip"} if item.ndim > 1 else {}
-                new = target.create_dataset(name, data=item[()], **many)
-            else:
-                new = target.require_group(name)
-            new.attrs.update(item.attrs)
+    def store(target, name, array):
+        kind = "float16" if array.ndim > 1 else array.dtype
+        return target.create_dataset(name, data=array.astype(kind), **_compression(array))
 
-        source.visititems(copy)
-        target.attrs.update(source.attrs)
-    full.unlink()
-    half.replace(path)
+    _save_smaller(model, path, store)
 
 
-def fingerprint(model):
+def save_eight_bit(model: keras.Model, path: str | os.PathLike) -> None:
+    """Save the kernels in eight bits a number, half the file of `save_half_precision`.
+
+    A kernel `(height, width, a, b)` becomes int8, and a float32 scale for each channel of the
+    one of its two last axes that loses less: no number changes by more than half a 127th of
+    the largest of its channel. All else stays as it is. `weights=` of the networks reads the
+    file; plain Keras does not.
+
+    Args:
+        model: Keras model.
+        path: file to write; its name ends in `.weights.h5`.
+
+    Example:
+
+    >>> save_eight_bit(model, "small.weights.h5")  # doctest: +SKIP
+    >>> UNet(weights="small.weights.h5")  # doctest: +SKIP
+    """
+
+    def store(target, name, array):
+        if array.ndim != 4:
+            return target.create_dataset(name, data=array)
+        integers, scale = _quantize(array)
+        target.create_dataset(f"{SCALES}/{name}", data=scale)
+        return target.create_dataset(name, data=integers, **_compression(array))
+
+    _save_smaller(model, path, store)
+
+
+def _quantize(kernel):
+    """Return a kernel as int8, and the float32 scale, of its shape or 1, that gives it back."""
+    choices = []
+    for axes in ((0, 1, 2), (0, 1, 3)):
+        largest = abs(kernel).max(axes, keepdims=True)
+        scale = np.where(largest == 0, 1, largest / 127).astype("float32")
+        integers = np.rint(kernel / scale).clip(-127, 127).astype("int8")
+        choices.append((float(((integers * scale - kernel) ** 2).sum()), integers, scale))
+    _, integers, scale = min(choices, key=lambda choice: choice[0])
+    return integers, scale
+
+
+def _compression(array):
+    return {"compression": "gzip", "compression_opts": 9} if array.ndim > 1 else {}
+
+
+def _save_smaller(model, path, store):
+    """Save the weights with each array as `store(file, name, array)` stores it."""
+    with tempfile.TemporaryDirectory() as folder, replacing(path) as beside:
+        full = Path(folder) / "full.weights.h5"
+        model.save_weights(full)
+        with h5py.File(full) as source, h5py.File(beside, "w") as target:
+            _copy(source, target, store)
+
+
+def _copy(source, target, store):
+    """Copy the layers of a weights file, each array as `store(target, name, array)` stores it."""
+
+    def copy(name, item):
+        if name.startswith(("optimizer", SCALES)):  # of a compiled model, of eight bits
+            return
+        if isinstance(item, h5py.Dataset):
+            new = store(target, name, item[()])
+        else:
+            new = target.require_group(name)
+        new.attrs.update(item.attrs)
+
+    source.visititems(copy)
+    target.attrs.update(source.attrs)
+
+
+def fingerprint(model: keras.Model) -> list:
     """Return what a model predicts for a generated image, by which its weights are known again.
 
     Args:
