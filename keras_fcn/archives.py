@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+import tempfile
 import zipfile
 import zlib
 from collections import Counter
@@ -23,6 +24,14 @@ import h5py
 LARGEST_RATIO = 100
 ALWAYS_ALLOWED = 2**20  # bytes
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+
+
+def models_directory() -> Path:
+    """Return the folder in which `keras.utils.get_file` keeps models."""
+    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    if not os.access(home if home.exists() else home.parent, os.W_OK):
+        home = Path(tempfile.gettempdir(), ".keras")
+    return home / "models"
 
 
 def is_archive(path: str | os.PathLike) -> bool:

@@ -10,7 +10,6 @@ import itertools
 import math
 import os
 import re
-import tempfile
 import warnings
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_fcn.archives import models_directory
 from keras_fcn.atomic import replacing
 
 # The part of caffe.proto that holds weights: name, number, label and type of each field. Packed
@@ -150,7 +150,7 @@ def load_pascal_voc(model: keras.Model) -> keras.Model:
     True
     """
     name = _pascal_voc_file(model)
-    converted = _models_directory() / Path(name).with_suffix(".weights.h5")
+    converted = models_directory() / Path(name).with_suffix(".weights.h5")
     if converted.is_file():
         _load_converted(model, converted)
     else:
@@ -370,17 +370,9 @@ def _as_text(sizes):
     return ", ".join(f"{name}={size}" for name, size in sizes.items())
 
 
-def _models_directory():
-    """Directory in which `keras.utils.get_file` keeps models."""
-    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
-    if not os.access(home, os.W_OK):
-        home = Path(tempfile.gettempdir(), ".keras")
-    return home / "models"
-
-
 def _download(name):
     """Return the path of a published file in the cache; download it if it is not there."""
-    directory = _models_directory()
+    directory = models_directory()
     directory.mkdir(parents=True, exist_ok=True)
     path, url = directory / name, PASCAL_VOC_URL + name
     if path.is_file():

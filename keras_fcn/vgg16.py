@@ -16,6 +16,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_fcn.archives import models_directory
 from keras_fcn.convolutionize import dense_to_conv
 
 # Filters of the convolutions of each block, by the authors' layer names.
@@ -197,8 +198,7 @@ def _download_vgg16(include_top):
             "`weights='imagenet'` downloads VGG16's weights. Received: no download "
             f"({error}). Fetch {file} by hand from "
             f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{file} and put "
-            f"it into '{Path(keras.config.keras_home()) / 'models'}', or pass its path as "
-            "`weights`."
+            f"it into '{models_directory()}', or pass its path as `weights`."
         ) from error
 
 

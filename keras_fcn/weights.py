@@ -27,8 +27,8 @@ from keras_fcn.vgg16 import is_vgg16_file, load_vgg16
 # What an FCN has beyond the coarser one from which its training goes on.
 REFINEMENT = {"upscore2", "score_pool4", "upscore16", "upscore_pool4", "score_pool3", "upscore8"}
 
-# Where a file in eight bits holds the scales of its kernels, by their names.
-SCALES = "scales"
+# Attributes of a file in eight bits, and of each kernel in it.
+BITS, SCALE = "bits", "scale"
 
 LONGEST_REASON = 300  # characters of an error that are told on
 
@@ -212,16 +212,14 @@ def _unchanged_on_failure(model):
 def _plain_file(path):
     """Yield the path of a file as Keras reads it; one in eight bits is spread out for the time."""
     with open_weights(path) as file:
-        if SCALES not in file:
+        if BITS not in file.attrs:
             yield path
             return
         with tempfile.TemporaryDirectory() as folder:
             plain = Path(folder) / "plain.weights.h5"
-            scales = file[SCALES]
 
             def store(target, name, array):
-                scale = scales[name][()] if name in scales else 1
-                return target.create_dataset(name, data=array * scale)
+                return target.create_dataset(name, data=array * file[name].attrs.get(SCALE, 1))
 
             with h5py.File(plain, "w") as target:
                 _copy(file, target, store)
@@ -299,8 +297,10 @@ def save_eight_bit(model: keras.Model, path: str | os.PathLike) -> None:
         if array.ndim != 4:
             return target.create_dataset(name, data=array)
         integers, scale = _quantize(array)
-        target.create_dataset(f"{SCALES}/{name}", data=scale)
-        return target.create_dataset(name, data=integers, **_compression(array))
+        new = target.create_dataset(name, data=integers, **_compression(array))
+        new.attrs[SCALE] = scale
+        target.attrs[BITS] = 8
+        return new
 
     _save_smaller(model, path, store)
 
@@ -326,7 +326,7 @@ def _save_smaller(model, path, store):
     with tempfile.TemporaryDirectory() as folder, replacing(path) as beside:
         full = Path(folder) / "full.weights.h5"
         model.save_weights(full)
-        with h5py.File(full) as source, h5py.File(beside, "w") as target:
+        with h5py.File(full) as source, h5py.File(beside, "w", libver="latest") as target:
             _copy(source, target, store)
 
 
@@ -334,7 +334,7 @@ def _copy(source, target, store):
     """Copy the layers of a weights file, each array as `store(target, name, array)` stores it."""
 
     def copy(name, item):
-        if name.startswith(("optimizer", SCALES)):  # of a compiled model, of eight bits
+        if name.startswith("optimizer"):  # of a compiled model
             return
         if isinstance(item, h5py.Dataset):
             new = store(target, name, item[()])

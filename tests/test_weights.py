@@ -188,16 +188,16 @@ def test_half_precision_file_loads_in_plain_keras_and_by_path(rng, tmp_path):
 
 
 def test_eight_bits_are_half_of_half_precision(rng, tmp_path):
-    model = UNet(batch_norm=True, filters=(16, 32, 64), num_classes=3)
+    model = UNet(batch_norm=True, filters=(32, 64, 128), num_classes=3)
     randomize(model, rng)
-    model.get_layer("conv1_1_bn").moving_variance.assign(np.full(16, 1e5))
-    model.get_layer("up2_conv1").kernel.assign(np.zeros((3, 3, 64, 32)))
+    model.get_layer("conv1_1_bn").moving_variance.assign(np.full(32, 1e5))
+    model.get_layer("up2_conv1").kernel.assign(np.zeros((3, 3, 128, 64)))
     save_half_precision(model, tmp_path / "half.weights.h5")
     path = tmp_path / "eight.weights.h5"
     save_eight_bit(model, path)
     assert sorted(tmp_path.iterdir()) == [path, tmp_path / "half.weights.h5"]
     assert path.stat().st_size < 0.6 * (tmp_path / "half.weights.h5").stat().st_size
-    loaded = UNet(batch_norm=True, filters=(16, 32, 64), num_classes=3, weights=path)
+    loaded = UNet(batch_norm=True, filters=(32, 64, 128), num_classes=3, weights=path)
     for weight, original in zip(loaded.weights, model.weights, strict=True):
         ours, theirs = np.asarray(weight), np.asarray(original)
         if ours.ndim < 4:
