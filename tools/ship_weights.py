@@ -4,12 +4,14 @@
         --hardware "2 CPU cores, float32"
 
 Where the run went on from the model of another, the card has the commands of both; call it from the
-folder where they ran, if their paths are relative. Writes `NAME.weights.h5`, in half precision, and
-`NAME.json` into `--output`. The scores on the card are those of the half-precision file on the
-validation images of the run, whole, with and without test-time augmentation.
+folder where they ran, if their paths are relative. Writes `NAME.weights.h5`, its kernels in half
+precision or, with `--bits 8`, in eight bits, and `NAME.json` into `--output`. The scores on the
+card are those of that file on the validation images of the run, whole, with and without test-time
+augmentation. Thresholds of cells and objects are chosen on the same images.
 """
 
 import argparse
+import dataclasses
 import json
 import shlex
 from pathlib import Path
@@ -19,14 +21,17 @@ from rich.console import Console
 from rich.progress import track
 
 import keras_fcn
+from keras_fcn import datasets
 from keras_fcn.atomic import write_json
 from keras_fcn.cards import sha256
+from keras_fcn.classes import voc_palette
 from keras_fcn.datasets import SOURCES
-from keras_fcn.metrics import SegmentationMetrics, rand_information_scores
-from keras_fcn.training.labels import validation_set
-from keras_fcn.training.recipe import FACTORIES, Task
-from keras_fcn.visualize import PALETTES, voc_palette
-from keras_fcn.weights import fingerprint, save_half_precision
+from keras_fcn.inference.objects import ObjectSettings, choose_settings, find_objects
+from keras_fcn.metrics import ObjectMetrics, SegmentationMetrics, rand_information_scores
+from keras_fcn.training.network import describe
+from keras_fcn.training.recipe import FACTORIES
+from keras_fcn.visualize import PALETTES
+from keras_fcn.weights import fingerprint, load_file, save_eight_bit, save_half_precision
 
 THRESHOLDS = np.arange(0.3, 1, 0.05).round(2).tolist()
 DATA = {
@@ -47,18 +52,27 @@ DATA = {
         "palette": voc_palette(2),
         "test_time_augmentation": {"test_time_augmentation": "dihedral", "scales": [1]},
     },
+    "nuclei": {
+        "description": "BBBC038, nuclei of the 2018 Data Science Bowl, stage 1, 256x256 to "
+        "1040x1388: four fifths of 532 images to train on, one to validate, drawn by image size "
+        "(Caicedo et al., 2019)",
+        "licence": "public domain, CC0 1.0",
+        "channels": 3,
+        "palette": np.array([(0, 0, 0), (0, 160, 96), (255, 176, 0)]),
+        "test_time_augmentation": {"test_time_augmentation": "dihedral", "scales": [1]},
+    },
 }
+STORES = {16: save_half_precision, 8: save_eight_bit}
 
 
-def describe_network(parameters, classes, channels):
-    """Return the factory's name and its arguments, of the parameters of a `Recipe`."""
-    given = {
-        name: parameters[name]
-        for name in ("filters", "encoder", "batch_norm", "upsampling", "fc_filters")
-        if parameters.get(name)
-    }
-    arguments = {"input_shape": [None, None, channels], "num_classes": len(classes), **given}
-    return FACTORIES[parameters["model"]], arguments
+def describe_network(model, channels):
+    """Return the factory's name and its arguments, of a trained model."""
+    given = {name: value for name, value in describe(model).items() if value}
+    factory = FACTORIES[given.pop("model")]
+    if given.get("upsampling") == "transpose":
+        del given["upsampling"]
+    num_classes = model.output_shape[-1]
+    return factory, {"input_shape": [None, None, channels], "num_classes": num_classes, **given}
 
 
 def find_stages(run):
@@ -75,10 +89,9 @@ def hide_folders(command):
     return shlex.join(words)
 
 
-def open_validation(data, split, ignore, values=None):
+def open_validation(data, split, ignore=None, **options):
     """Return images and label maps on which to measure."""
-    task = Task(data, validation=split, ignore=ignore, values=values)
-    return list(validation_set(task, ignore).unbatch().as_numpy_iterator())
+    return list(datasets.load(data, split, ignore=ignore, **options).as_numpy_iterator())
 
 
 def predict(model, pairs, description, **options):
@@ -115,21 +128,38 @@ def score_best_cells(pairs, predictions):
     return max(scores, key=lambda score: score["rand"])
 
 
-def measure(model, pairs, dataset):
-    """Return the entry `metric` of the card."""
+def score_objects(predictions, numbers, settings):
+    """Return the scores of objects, and the IoU of what is not background."""
+    metric, found, either = ObjectMetrics(), 0, 0
+    for probabilities, truth in zip(predictions, numbers, strict=True):
+        objects = find_objects(probabilities, settings)
+        metric.update_state(truth, objects)
+        found += np.count_nonzero((objects > 0) & (truth > 0))
+        either += np.count_nonzero((objects > 0) | (truth > 0))
+    scores = {**metric.result(), "foreground_iou": found / either}
+    return {name: round(float(score), 4) for name, score in scores.items()}
+
+
+def measure(model, pairs, dataset, classes, numbers=None):
+    """Return the entries `metric` and `objects` of the card."""
     source, averaging = SOURCES[dataset], DATA[dataset]["test_time_augmentation"]
-    scores, per_class = {}, {}
+    scores, per_class, settings = {}, {}, None
     for name, options in (("plain", {}), ("averaged", averaging)):
         predictions = predict(model, pairs, name, **options)
-        cells = score_best_cells(pairs, predictions) if dataset == "isbi2012" else {}
-        labels, per_class[name] = score_labels(pairs, predictions, source.classes, source.ignore)
-        scores[name] = {**cells, **labels}
-    return {
+        own = score_best_cells(pairs, predictions) if dataset == "isbi2012" else {}
+        if numbers is not None:
+            known = list(zip(predictions, numbers, strict=True))
+            settings = settings or choose_settings(known, ObjectSettings(border=2))
+            own = score_objects(predictions, numbers, settings)
+        labels, per_class[name] = score_labels(pairs, predictions, classes, source.ignore)
+        scores[name] = {**own, **labels}
+    metric = {
         "split": f"the {len(pairs)} validation images",
         **scores["plain"],
         "per_class_iou": per_class["plain"],
         "with_test_time_augmentation": scores["averaged"],
     }
+    return metric, settings and dataclasses.asdict(settings)
 
 
 def main():
@@ -139,34 +169,42 @@ def main():
     parser.add_argument("--data", required=True)
     parser.add_argument("--hardware", required=True, help="on which the run took its time")
     parser.add_argument("--output", type=Path, default=Path("weights"))
+    parser.add_argument("--bits", type=int, choices=sorted(STORES), default=16, help="of kernels")
     options = parser.parse_args()
-    dataset = options.name.partition("_")[2]
+    dataset = options.name.rpartition("_")[2]
     source, data = SOURCES[dataset], DATA[dataset]
     stages = find_stages(options.run)
     record = stages[-1]
     parameters = record["parameters"]
-    factory, arguments = describe_network(parameters, source.classes, data["channels"])
     trained = options.run / record["result"]["file"]
+    factory, arguments = describe_network(keras_fcn.load_model(trained), data["channels"])
     model = getattr(keras_fcn, factory)(**arguments, weights=str(trained), name=options.name)
 
     options.output.mkdir(parents=True, exist_ok=True)
     file = options.output / f"{options.name}.weights.h5"
-    save_half_precision(model, file)
-    model.load_weights(file)  # what is measured is what ships
-    values = parameters["values"] and dict(parameters["values"])
-    pairs = open_validation(options.data, parameters["validation"], record["ignore"], values)
+    STORES[options.bits](model, file)
+    load_file(model, file)  # what is measured is what ships
+    values = parameters.get("values") and {"values": dict(parameters["values"])}
+    split = parameters["validation"]
+    pairs = open_validation(options.data, split, record["ignore"], **(values or {}))
+    numbers = None
+    if source.instances:
+        numbered = open_validation(options.data, split, instances="numbers")
+        numbers = [truth for _, truth in numbered]
+    metric, objects = measure(model, pairs, dataset, record["classes"], numbers)
     card = {
         "name": options.name,
         "factory": factory,
         "arguments": arguments,
         "parameters": model.count_params(),
         "input": f"{'RGB' if data['channels'] == 3 else 'gray'} pixels in [0, 255], any size",
-        "classes": list(source.classes),
+        "classes": record["classes"],
         "palette": data["palette"].tolist(),
         "ignore_label": source.ignore,
         "dataset": data["description"],
         "data_licence": data["licence"],
-        "metric": measure(model, pairs, dataset),
+        "metric": metric,
+        **({"objects": objects} if objects else {}),
         "test_time_augmentation": data["test_time_augmentation"],
         "commands": [hide_folders(stage["command"]) for stage in stages],
         "seed": record["seed"],

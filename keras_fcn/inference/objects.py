@@ -14,7 +14,7 @@ from keras_fcn.object_metrics import ObjectMetrics
 
 # What `choose_thresholds` tries, one after the other.
 GRIDS = (
-    {"threshold": (0.3, 0.4, 0.5, 0.6, 0.7), "seed_threshold": (0.2, 0.35, 0.5, 0.65, 0.8)},
+    {"threshold": (0.3, 0.5, 0.6, 0.7, 0.8, 0.9), "seed_threshold": (0.0, 0.2, 0.4, 0.6, 0.8)},
     {"minimum_area": (0, 10, 20, 40, 80)},
 )
 
@@ -146,19 +146,25 @@ def choose_thresholds(
     Raises:
         ValueError: without any pair.
     """
-    settings = ObjectSettings.of(model)
     known = [(predict_image(model, image, **options), truth) for image, truth in pairs]
     if not known:
         raise ValueError("There should be at least one image to choose by. Received: none.")
+    chosen = dataclasses.asdict(choose_settings(known, ObjectSettings.of(model)))
+    del chosen["neck"]
+    return chosen
+
+
+def choose_settings(
+    known: Sequence[tuple[np.ndarray, np.ndarray]], settings: ObjectSettings
+) -> ObjectSettings:
+    """Choose the settings of the highest F1, for probabilities and the true instance maps."""
     for grid in GRIDS:
         trials = [
             dataclasses.replace(settings, **dict(zip(grid, values, strict=True)))
             for values in itertools.product(*grid.values())
         ]
         settings = max(trials, key=lambda trial: _f1(known, trial))  # the first of equals
-    chosen = dataclasses.asdict(settings)
-    del chosen["neck"]
-    return chosen
+    return settings
 
 
 def _f1(known, settings):

@@ -142,7 +142,7 @@ def load_state(model, output):
         model.load_weights(state)
     step = int(model.optimizer.iterations)
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Dropout):
+        if isinstance(layer, keras.layers.Dropout) and layer.rate:  # of 0 nothing is drawn
             # files don't hold its place in the random numbers, one draw a step
             generator = layer.seed_generator
             generator.state.assign([int(keras.ops.convert_to_numpy(generator.state)[0]), step])
