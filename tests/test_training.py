@@ -21,7 +21,7 @@ from keras_fcn.commands import _parser, main
 from keras_fcn.commands.fields import help_of
 from keras_fcn.commands.train import COURSE, DATA, NETWORK, make_recipe
 from keras_fcn.datasets import Augmentation
-from keras_fcn.training import ImageGrid, Recipe, train
+from keras_fcn.training import ImageGrid, Recipe, fit, train
 
 VOID = 255
 START = "import sys; from keras_fcn.commands import main; sys.exit(main())"
@@ -418,7 +418,7 @@ def test_fine_tuning_keeps_what_the_catalogue_has(monkeypatch):
         ({"ignore": 0.5}, "should be an integer"),
         ({"class_names": ("a", "b"), "num_classes": 3}, "2 names for num_classes=3"),
         ({"optimizer": "adam"}, "Did you mean 'adamw'"),
-        ({"momentum": 0.9}, 'goes with `optimizer="sgd"`'),
+        ({"momentum": 0.9}, "goes with `optimizer='sgd'`"),
     ],
 )
 def test_recipes_that_cannot_be(arguments, message):
@@ -454,15 +454,18 @@ def test_labels_are_counted_before_the_training(data):
         read_data(str(data), split="training", validation="val")
 
 
-def test_data_sets_bring_their_classes_and_void_label():
-    def find(data, **options):
-        return training.labels._find_classes(Recipe(data, **options), 255, occurring=2)
+def test_data_sets_bring_their_classes_and_void_label(data):
+    folder = str(data)
+
+    def find(source, **options):
+        recipe = Recipe(source, split="train", **options)
+        return training.labels._find_classes(recipe, 255, occurring=2)
 
     assert find("shapes/street").names == ("sky", "building", "tree", "road", "car")
     assert find("shapes").names == ("border", "cell")
-    named = find("folder", class_names=("a", "b"), class_colors=((1, 2, 3), (4, 5, 6)))
+    named = find(folder, class_names=("a", "b"), class_colors=((1, 2, 3), (4, 5, 6)))
     assert (named.names, named.colors) == (("a", "b"), ((1, 2, 3), (4, 5, 6)))
-    assert find("folder", num_classes=1).names == ("class 0", "class 1")
+    assert find(folder, num_classes=1).names == ("class 0", "class 1")
 
 
 def test_class_weights_are_one_on_average():
@@ -593,6 +596,26 @@ def test_plan_follows_the_data(tmp_path):
     small = dataclasses.replace(MACHINE, memory=2**29, bfloat16=False)
     recipe, _ = planned(street, small)
     assert (recipe.batch_size, recipe.mixed_precision) == (1, False)
+
+
+def test_minutes_become_epochs():
+    recipe = Recipe("data", minutes=10)
+    fitted, reasons = training.plan.fit_into(recipe, step=0.5, validation=10)
+    assert (fitted.steps, fitted.epochs, fitted.minutes) == (200, 5, None)  # 5 * 110 s
+    assert reasons["epochs"] == "10 minutes for 1000 steps"
+    slow, _ = training.plan.fit_into(recipe, step=0.5, validation=100)
+    assert (slow.steps, slow.epochs) == (800, 1)
+    short, _ = training.plan.fit_into(Recipe("data", minutes=1), step=1, validation=7)
+    assert (short.steps, short.epochs) == (50, 1)
+    with pytest.raises(ValueError, match="goes without `epochs`"):
+        Recipe("data", minutes=1, epochs=2)
+
+
+def test_minutes_are_planned_from_the_time_of_a_step(recipe):
+    short = dataclasses.replace(recipe, epochs=None, minutes=0.01)
+    planned, reasons, _ = fit.make_plan(short)
+    assert (planned.steps, planned.minutes) == (recipe.steps, None)
+    assert re.match(r"0.01 minutes for \d+ steps", reasons["epochs"])
 
 
 def test_plan_is_printed(data, capsys):

@@ -260,7 +260,7 @@ def test_a_tuner_proposes_after_an_interruption_what_it_would_have(name, tmp_pat
     for _ in range(2):
         propose(make(tmp_path / "cut"))  # each time goes on from the files
     tuner = make(tmp_path / "cut")
-    found = [trial.hyperparameters.values for trial in tuner.oracle.trials.values()]
+    found = [trial.hyperparameters.values for _, trial in sorted(tuner.oracle.trials.items())]
     assert [*found, propose(tuner), propose(tuner)] == expected
 
 
@@ -408,6 +408,10 @@ def test_search_survives_kill_9_and_the_best_is_trained(data, tmp_path, capsys):
 
     assert main(command) == 0
     shown = capsys.readouterr().out
+    whole = tmp_path / "whole"
+    assert main(["tune", *options(data, whole, "--trials", "3", "--tuner", "grid")]) == 0
+    assert read_trials(whole) == read_trials(output)
+    capsys.readouterr()
     assert {path.name for path in output.iterdir()} == {"best.keras", "trials.csv", "tuning.json"}
     trials = read_trials(output)
     assert trials["0"] == before["0"]

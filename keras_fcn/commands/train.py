@@ -13,7 +13,7 @@ NETWORK = (
     "model", "filters", "batch_norm", "dropout", "upsampling", "encoder", "fc_filters", "weights",
 )  # fmt: skip
 COURSE = (
-    "epochs", "steps", "optimizer", "momentum", "learning_rate", "class_weights",
+    "epochs", "steps", "minutes", "optimizer", "momentum", "learning_rate", "class_weights",
     "border_weights", "freeze_encoder", "early_stopping", "seed", "mixed_precision",
     "data_parallel",
 )  # fmt: skip

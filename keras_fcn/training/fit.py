@@ -1,7 +1,9 @@
 """Train a network on a data set, and go on after an interruption."""
 
 import contextlib
+import dataclasses
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -15,7 +17,7 @@ from keras_fcn.remedies import spell
 from keras_fcn.training.callbacks import DivergenceError, ImageGrid, Keeper, Progress, make_board
 from keras_fcn.training.labels import log_class_weights, read_data, training_set, validation_set
 from keras_fcn.training.network import build, freeze_encoder
-from keras_fcn.training.plan import describe_plan, plan, plan_splits
+from keras_fcn.training.plan import describe_plan, fit_into, plan, plan_splits
 from keras_fcn.training.recipe import Recipe, arguments_of
 from keras_fcn.training.run import (
     describe_run,
@@ -66,7 +68,6 @@ def train(recipe, output, per_class=False):
     output = Path(output)
     with working_in(output):
         record = read_record(output, recipe.parameters)
-        keras.utils.set_random_seed(recipe.seed)
         if record is None:
             planned, reasons, data = make_plan(recipe)
             print("\n".join(["Planned:", *describe_plan(planned, reasons)]), flush=True)
@@ -74,6 +75,7 @@ def train(recipe, output, per_class=False):
             planned = Recipe(**arguments_of(record["parameters"]))
             data = read_data(planned)
         with _precision(planned.mixed_precision), _devices(planned.data_parallel) as devices:
+            keras.utils.set_random_seed(planned.seed)
             model, metric = _make_model(planned, data, devices)
             if record is None:
                 described = {**describe_run(planned, data), "given": recipe.parameters}
@@ -92,7 +94,33 @@ def make_plan(recipe):
     recipe, reasons = plan_splits(recipe)
     data = read_data(recipe)
     recipe, more = plan(recipe, data)
-    return recipe, reasons | more, data
+    reasons |= more
+    if recipe.minutes is not None:
+        recipe, more = fit_into(recipe, *_measure(recipe, data))
+        reasons |= more
+    return recipe, reasons, data
+
+
+def _measure(recipe, data):
+    """Return the seconds that a step and a validation take here, by a network made for that."""
+    recipe = dataclasses.replace(recipe, minutes=None, steps=1, epochs=1)
+    with _precision(recipe.mixed_precision), _devices(recipe.data_parallel) as devices:
+        model, _ = _make_model(recipe, data, devices)
+        batches = iter(_batches(recipe, data, 0))
+        step = _time(lambda: model.train_on_batch(*next(batches)))
+        image, _ = data.splits["validation"].pick([0])[0]
+        image = _time(lambda: model.predict_on_batch(image[None]))
+    return step, image * data.images["validation"]
+
+
+def _time(action, repetitions=4):
+    """Return the shortest of the seconds of an action, after a first time."""
+    times = []
+    for _ in range(repetitions):
+        begin = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - begin)
+    return min(times[1:])
 
 
 def _make_model(recipe, data, devices):

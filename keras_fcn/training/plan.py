@@ -21,6 +21,7 @@ PIXELS = 4 * CROP**2  # of a step
 STEP_BYTES = 8000  # of memory for a pixel of a step, generously
 STEPS = 4000  # of a whole training from scratch
 TUNING_STEPS = 1500  # of one that begins with weights that fit
+SHARE = 0.95  # of the given minutes, for steps and validations
 EPOCH_STEPS = 200  # after which to validate
 UPRIGHT = 0.1  # of the pixels: above it, what is up and what is down matters
 HELD_OUT = ("val", "validation", "valid", "test")
@@ -208,6 +209,8 @@ def _plan_solver(recipe, data):
 
 
 def _plan_length(recipe, data):
+    if recipe.minutes is not None:
+        return {}  # see `fit_into`
     images = data.images["train"]
     once = count_steps(images, recipe.batch_size)
     if recipe.epochs is not None:
@@ -220,6 +223,28 @@ def _plan_length(recipe, data):
         "steps": (steps, f"{steps * recipe.batch_size / images:.1f} times {images} images"),
         "epochs": (epochs, f"{epochs * steps} steps from {start}"),
     }
+
+
+def fit_into(recipe, step, validation):
+    """Choose the steps and epochs that fill the minutes of a recipe.
+
+    Args:
+        recipe: `Recipe` with `minutes`, and everything else planned.
+        step, validation: the seconds that these take.
+
+    Returns:
+        The `Recipe`, and a dict of the reason for each choice.
+    """
+    seconds = SHARE * 60 * recipe.minutes
+    # a fifth of the time at most goes into validation, but there is one in any case
+    rare = max(EPOCH_STEPS, round(4 * validation / step))
+    steps = recipe.steps or max(1, min(rare, int((seconds - validation) / step)))
+    epochs = max(1, int(seconds / (steps * step + validation)))
+    reason = f"a step takes {step:.2f} s here, and a validation about {validation:.0f} s"
+    recipe, reasons = _fill(recipe, {"steps": (steps, reason)})
+    minutes = f"{recipe.minutes:g} minutes for {epochs * steps} steps"
+    # recorded in place of the minutes, in which another machine would do other steps
+    return dataclasses.replace(recipe, minutes=None, epochs=epochs), reasons | {"epochs": minutes}
 
 
 def _plan_precision(machine):

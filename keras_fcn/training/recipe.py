@@ -151,6 +151,7 @@ class Recipe(Task):
         dropout: of U-Net: rate at the two deepest levels (default: planned).
         upsampling: of U-Net: transpose or bilinear (default transpose).
         fc_filters: of FCNs: filters of fc6 and fc7 (default 4096).
+        minutes: about how long to train, instead of `epochs`: a few steps are timed for it.
         weights: from which to start: a name that `keras-fcn models` lists, a model saved as a
             .keras file, whose architecture is then taken too, imagenet, or a weights file
             (default none: from scratch).
@@ -186,6 +187,7 @@ class Recipe(Task):
     upsampling: str | None = None
     fc_filters: int | None = None
     weights: str | None = None
+    minutes: float | None = None
     freeze_encoder: int | None = None
     class_weights: str | None = None
     border_weights: bool = False
@@ -212,6 +214,7 @@ class Recipe(Task):
                 check_choice(name, getattr(self, name), choices)
         self._check_architecture()
         self._check_optimizer()
+        self._check_minutes()
 
     @property
     def network(self):
@@ -262,6 +265,16 @@ class Recipe(Task):
                 f"{spell('momentum')} should be from 0 to below 1, and goes with "
                 f"{spell('optimizer', 'sgd')}. Received: momentum={self.momentum}, "
                 f"optimizer={self.optimizer!r}"
+            )
+
+    def _check_minutes(self):
+        """Raise unless the length of the training is said once, if at all."""
+        if self.minutes is None:
+            return
+        if self.epochs is not None or not 0 < self.minutes < math.inf:
+            raise ValueError(
+                f"{spell('minutes')} should be a finite number above 0, and goes without "
+                f"{spell('epochs')}. Received: minutes={self.minutes}, epochs={self.epochs}"
             )
 
 
