@@ -11,6 +11,7 @@ from keras_fcn.classes import Classes
 from keras_fcn.commands import main
 from keras_fcn.datasets import Augmentation
 from keras_fcn.metrics import SegmentationMetrics
+from keras_fcn.training import Recipe
 
 
 @pytest.fixture
@@ -259,7 +260,7 @@ def test_masks_in_colours(tmp_path, capsys):
 def test_train_makes_the_recipe(tmp_path, monkeypatch, capsys):
     calls = []
 
-    def train(recipe, output):
+    def train(recipe, output, per_class):
         calls.append((recipe, output))
         return {"file": "model.keras", "mean_iou": 0.5, "epoch": 3}
 
@@ -275,8 +276,8 @@ def test_train_makes_the_recipe(tmp_path, monkeypatch, capsys):
     assert main([*command, "--augment", "none"]) == 0
     (default, output), (given, _), (plain, _) = calls
     assert output == tmp_path
-    assert (default.epochs, default.model, default.learning_rate) == (50, "unet", 1e-3)
-    assert (given.num_classes, given.filters, given.values) == (3, [4, 8], {0: 0, 255: 1})
+    assert default == Recipe("d")
+    assert (given.num_classes, given.filters, given.values) == (3, (4, 8), {0: 0, 255: 1})
     assert (given.learning_rate, given.mixed_precision) == (0.01, True)
     assert (given.dropout, given.upsampling) == (0, "bilinear")
     assert (given.optimizer, given.momentum) == ("sgd", 0.5)

@@ -5,8 +5,9 @@ import dataclasses
 import re
 import typing
 
+from keras_fcn.arguments import suggest
 from keras_fcn.datasets.augmentation import Augmentation
-from keras_fcn.remedies import OPTIONS
+from keras_fcn.remedies import OPTIONS, spell
 
 
 def add_fields(parser, settings, names, required=()):
@@ -109,19 +110,22 @@ def augmentation(text):
     """Return (name, value) of scale=0.25; None of none."""
     if text == "none":
         return None
-    known = [field.name for field in dataclasses.fields(Augmentation)]
     name, _, value = text.partition("=")
     try:
-        if name not in known:
-            raise ValueError(name)
         return name, value if name == "flip" else float(value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(
-            f"{text!r} should be none, or NAME=VALUE with a name of {', '.join(known)}, as "
-            "flip=horizontal or scale=0.25"
+            f"{text!r} should be none, or a name and a number, as scale=0.25, or flip=horizontal"
         ) from error
 
 
 def _make_augmentation(pairs):
     """Return the augmentation that the option gives, with nothing besides."""
-    return None if pairs == [None] else Augmentation(**{"flip": None, **dict(filter(None, pairs))})
+    known = [field.name for field in dataclasses.fields(Augmentation)]
+    given = dict(filter(None, pairs))
+    if unknown := [name for name in given if name not in known]:
+        raise ValueError(
+            f"{spell('augment')} takes {', '.join(known)}, each as NAME=VALUE, or none. Received: "
+            f"{', '.join(unknown)}.{suggest(unknown[0], known)}"
+        )
+    return Augmentation(**{"flip": None, **given}) if given else None

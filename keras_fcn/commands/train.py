@@ -68,7 +68,7 @@ def make_recipe(options):
 
 
 def run(options):
-    from keras_fcn.training.fit import train
+    from keras_fcn import training
 
-    result = train(make_recipe(options), options.output, options.per_class)
+    result = training.train(make_recipe(options), options.output, options.per_class)
     print(f"{result['file']}: mean IoU {result['mean_iou']:.3f} after epoch {result['epoch']}")

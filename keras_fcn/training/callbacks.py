@@ -78,8 +78,8 @@ class Keeper(keras.callbacks.Callback):
 
     def per_class_iou(self):
         """Return {"val_iou_NAME": IoU}, NaN for a class that occurs nowhere."""
-        values = self.metric.per_class_iou().tolist()
-        return {f"val_iou_{name}": value for name, value in zip(self.names, values, strict=True)}
+        names = [f"val_iou_{name.replace(',', ' ')}" for name in self.names]
+        return dict(zip(names, self.metric.per_class_iou().tolist(), strict=True))
 
     def _check_weights(self):
         variables = [*self.model.variables, *self.model.optimizer.variables]

@@ -16,7 +16,7 @@ from keras_fcn.optimizers import Muon
 from keras_fcn.remedies import spell
 from keras_fcn.training.callbacks import DivergenceError, ImageGrid, Keeper, Progress, make_board
 from keras_fcn.training.labels import log_class_weights, read_data, training_set, validation_set
-from keras_fcn.training.network import build, freeze_encoder
+from keras_fcn.training.network import build, describe, freeze_encoder
 from keras_fcn.training.plan import describe_plan, fit_into, plan, plan_splits
 from keras_fcn.training.recipe import Recipe, arguments_of
 from keras_fcn.training.run import (
@@ -79,6 +79,7 @@ def train(recipe, output, per_class=False):
             model, metric = _make_model(planned, data, devices)
             if record is None:
                 described = {**describe_run(planned, data), "given": recipe.parameters}
+                described["network"] = describe(model)
                 write_json(output / "training.json", {**described, "plan": reasons})
             keeper = Keeper(output, metric, data.classes.names, planned.early_stopping, per_class)
             try:
@@ -129,6 +130,11 @@ def _make_model(recipe, data, devices):
         raise ValueError(
             f"{spell('batch_size')} should be a multiple of the number of devices, {devices}. "
             f"Received: batch_size={recipe.batch_size}"
+        )
+    if recipe.freeze_encoder and keras.backend.backend() == "jax":
+        raise ValueError(
+            f"{spell('freeze_encoder')} works on the backends tensorflow and torch. Received: the "
+            "backend jax. Leave it out, or set the environment variable KERAS_BACKEND."
         )
     outputs = 1 if recipe.num_classes == 1 else data.num_classes
     model = build(recipe, outputs, data.channels)

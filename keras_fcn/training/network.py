@@ -33,7 +33,7 @@ def build(recipe, num_classes, channels):
     if recipe.has_architecture:
         source = load_model(recipe.weights)
         found = describe(source)
-        if recipe.model in (None, found["model"]):
+        if recipe.model in (None, found.get("model")):
             _check_channels(source, recipe, channels)
             _check_given(recipe, found)
             return rebuild(source, num_classes, recipe.dropout)
@@ -55,13 +55,14 @@ def describe(model):
     """Return the arguments of `Recipe` that a model of this package stands for."""
     layers = {layer.name: layer for layer in model.layers}
     described = {
-        "model": model.name,
         "batch_norm": any(
             isinstance(layer, keras.layers.BatchNormalization) for layer in model.layers
         ),
     }
     if "fc6" in layers:
-        return {**described, "fc_filters": layers["fc6"].filters}
+        kinds = {"scale_pool3": "fcn8s_at_once", "fuse_pool3": "fcn8s", "fuse_pool4": "fcn16s"}
+        kind = next((kind for layer, kind in kinds.items() if layer in layers), "fcn32s")
+        return {**described, "model": kind, "fc_filters": layers["fc6"].filters}
     if "upconv1" in layers:
         encoder = "vgg16" if "norm1" in layers else None
         first = r"up\d_conv1" if encoder else r"conv\d_1"

@@ -194,7 +194,7 @@ def write_log(output, rows):
         return
     names = dict.fromkeys(name for row in rows for name in row)
     with replacing(path) as beside, beside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, restval="")
+        writer = csv.DictWriter(file, names, restval="nan")
         writer.writeheader()
         writer.writerows(rows)
 

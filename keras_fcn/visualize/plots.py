@@ -11,6 +11,7 @@ from keras_fcn.visualize.palettes import VOID_COLOR
 from keras_fcn.visualize.pictures import ERROR_COLORS, compare_labels, error_map, paint
 
 PANEL = 3  # inches: the width of a panel of a figure
+PER_CLASS = "val_iou_"  # before the name of a class, in the log of a training
 
 
 def probability_map(probabilities, label):
@@ -179,7 +180,7 @@ def training_curves(log):
     """Draw the loss and the scores of a training run, epoch by epoch.
 
     Each quantity but the seconds has axes of its own, with a curve of the training and,
-    where the log has it, one of the validation. Epochs are counted from 1.
+    where the log has it, one of the validation. The IoU of all classes is in one. Epochs are counted from 1.
 
     Args:
         log: path of the CSV log of `keras_fcn.training.train`, or of any that
@@ -207,7 +208,9 @@ def training_curves(log):
     columns = _read_log(Path(log))
     epochs = columns.pop("epoch") + 1
     columns.pop("seconds", None)
-    quantities = list(dict.fromkeys(name.removeprefix("val_") for name in columns))
+    classes = [name for name in columns if name.startswith(PER_CLASS)]
+    quantities = [name.removeprefix("val_") for name in columns if name not in classes]
+    quantities = list(dict.fromkeys([*quantities, *["IoU of each class"][: len(classes)]]))
     quantities.sort(key=lambda name: name != "loss")  # the loss first
     width = min(3, len(quantities))
     height = math.ceil(len(quantities) / width)
@@ -218,6 +221,9 @@ def training_curves(log):
         for name, label in ((quantity, "training"), (f"val_{quantity}", "validation")):
             if name in columns:
                 axes.plot(epochs, columns[name], marker=".", label=label)
+        if quantity == "IoU of each class":
+            for name in classes:
+                axes.plot(epochs, columns[name], label=name.removeprefix(PER_CLASS))
         axes.legend()
         axes.grid(alpha=0.3)
     return figure
