@@ -180,7 +180,8 @@ def training_curves(log):
     """Draw the loss and the scores of a training run, epoch by epoch.
 
     Each quantity but the seconds has axes of its own, with a curve of the training and,
-    where the log has it, one of the validation. The IoU of all classes is in one. Epochs are counted from 1.
+    where the log has it, one of the validation; the IoU of all classes is in one. Epochs are
+    counted from 1.
 
     Args:
         log: path of the CSV log of `keras_fcn.training.train`, or of any that
