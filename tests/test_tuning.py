@@ -434,7 +434,7 @@ def test_search_survives_kill_9_and_the_best_is_trained(data, tmp_path, capsys):
     assert score == pytest.approx(record["result"]["mean_iou"], abs=1e-6)
 
     run = tmp_path / "run"
-    more = ["--epochs", "1", "--steps", "1", "--learning-rate", "0.5", "--no-batch-norm"]
+    more = ["--epochs", "1", "--steps", "1", "--learning-rate", "0.5", "--batch-norm"]
     weights = ["--weights", str(output / "best.keras")]
     assert main(["train", "--from-tuning", str(output), "--output", str(run), *more, *weights]) == 0
     parameters = json.loads((run / "training.json").read_text())["parameters"]

@@ -14,7 +14,14 @@ from PIL import Image
 
 from keras_fcn.inference import predict_image
 from keras_fcn.label_maps import to_labels
-from keras_fcn.training.run import MONITOR, best_epoch, keep_best, save_state, write_log
+from keras_fcn.training.run import (
+    MONITOR,
+    best_epoch,
+    keep_best,
+    save_state,
+    steps_of,
+    write_log,
+)
 from keras_fcn.visualize import VOID_COLOR, paint, write_png
 
 PANEL = 256  # largest side of a pictured image, pixels
@@ -87,7 +94,7 @@ class Keeper(keras.callbacks.Callback):
             self._raise("The weights became infinite or NaN")
 
     def _raise(self, what):
-        step = int(self.model.optimizer.iterations)
+        step = steps_of(self.model)
         raise DivergenceError(
             f"Loss and weights should stay finite. {what} at step {step}, in epoch "
             f"{self.epoch + 1}, and the training stopped. Start again with a lower learning rate "
@@ -105,7 +112,7 @@ class Keeper(keras.callbacks.Callback):
             return
         self._check_weights()
         save_state(self.model, self.output)
-        step = int(self.model.optimizer.iterations)
+        step = steps_of(self.model)
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
         sys.stderr.write(
@@ -134,7 +141,7 @@ class Keeper(keras.callbacks.Callback):
 def _is_finite(variable):
     if not keras.backend.is_float_dtype(variable.dtype):
         return True
-    return bool(keras.ops.all(keras.ops.isfinite(variable)))
+    return bool(keras.ops.all(keras.ops.isfinite(keras.ops.copy(variable))))
 
 
 class Progress(keras.callbacks.Callback):

@@ -70,7 +70,6 @@ def train(recipe, output, per_class=False):
         record = read_record(output, recipe.parameters)
         if record is None:
             planned, reasons, data = make_plan(recipe)
-            print("\n".join(["Planned:", *describe_plan(planned, reasons)]), flush=True)
         else:
             planned = Recipe(**arguments_of(record["parameters"]))
             data = read_data(planned)
@@ -81,6 +80,7 @@ def train(recipe, output, per_class=False):
                 described = {**describe_run(planned, data), "given": recipe.parameters}
                 described["network"] = describe(model)
                 write_json(output / "training.json", {**described, "plan": reasons})
+                print("\n".join(["Planned:", *describe_plan(planned, reasons)]), flush=True)
             keeper = Keeper(output, metric, data.classes.names, planned.early_stopping, per_class)
             try:
                 _fit(model, planned, output, data, devices, keeper)

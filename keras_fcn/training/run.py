@@ -140,13 +140,18 @@ def load_state(model, output):
     state = output / "last.keras"
     if state.exists():
         model.load_weights(state)
-    step = int(model.optimizer.iterations)
+    step = steps_of(model)
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Dropout) and layer.rate:  # of 0 nothing is drawn
-            # files don't hold its place in the random numbers, one draw a step
-            generator = layer.seed_generator
-            generator.state.assign([int(keras.ops.convert_to_numpy(generator.state)[0]), step])
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:  # of dropout, whose place in its random numbers no file holds
+            seed = keras.ops.convert_to_numpy(keras.ops.copy(generator.state))[0]
+            generator.state.assign([int(seed), step])  # one draw a step
     return step
+
+
+def steps_of(model):
+    """Return the steps that a model was trained for; its variables may be on several devices."""
+    return int(keras.ops.convert_to_numpy(keras.ops.copy(model.optimizer.iterations)))
 
 
 def keep_best(output):
@@ -168,13 +173,13 @@ def mend(output, rows, steps):
     if best is None or best[1] + 1 < len(rows):
         return  # the best epoch is an earlier one, whose copy was whole before this one began
     kept = output / "best.keras"
-    if not kept.exists() or steps_of(kept) < len(rows) * steps:
+    if not kept.exists() or steps_of_file(kept) < len(rows) * steps:
         keep_best(output)
 
 
-def steps_of(path):
+def steps_of_file(path):
     """Return the steps that a saved model was trained for."""
-    return int(keras.saving.load_model(path).optimizer.iterations)
+    return steps_of(keras.saving.load_model(path))
 
 
 def read_log(output):
