@@ -190,7 +190,7 @@ def _label_table(report):
 
 def _examine(listing, num_classes, ignore, white=None, looks=None, **reading):
     """Read the files of a listing and return the report; `looks` takes notes, too."""
-    found = collections.defaultdict(list)  # kind: details
+    found = Found(list)  # kind: details
     found["image alone"] += map(str, listing.images_alone)
     found["mask alone"] += map(str, listing.masks_alone)
     found["duplicate"] += [", ".join(map(str, paths)) for paths in listing.duplicates]
@@ -217,7 +217,9 @@ def _examine(listing, num_classes, ignore, white=None, looks=None, **reading):
     looks.tell(found, raw and num_classes is None)
     _check_labels(found, counts, num_classes, ignore, raw)
     pixels, occurrences = _totals(counts)
-    findings = [Finding(kind, tuple(found[kind])) for kind in FINDINGS if found[kind]]
+    findings = [
+        Finding(kind, tuple(found[kind]), found.fixes.get(kind)) for kind in FINDINGS if found[kind]
+    ]
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return Report(len(listing.pairs), len(counts), pixels, occurrences, ignore, tuple(findings))
 
@@ -228,7 +230,18 @@ def _try(found, read, path, *arguments, **named):
         return read(path, *arguments, **named)
     except FileError as problem:
         found[problem.kind].append(f"{problem.path}, {problem.what}")
+        if problem.fix:  # of several the one with the most colours, or the largest number
+            others = found.fixes.get(problem.kind, "")
+            found.fixes[problem.kind] = max(others, problem.fix, key=lambda fix: (len(fix), fix))
     return None
+
+
+class Found(collections.defaultdict):
+    """The details of each kind of finding, and fixes for just these files."""
+
+    def __init__(self, factory):
+        super().__init__(factory)
+        self.fixes = {}
 
 
 def _check_image(found, path, mask_path, labels, white, max_pixels, looks):

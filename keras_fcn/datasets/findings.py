@@ -180,10 +180,11 @@ class Finding:
 
     kind: str  # a key of `FINDINGS`
     details: tuple  # texts: files, labels or colours
+    own_fix: str | None = None  # in place of the kind's, for these files
 
     level = property(lambda self: FINDINGS[self.kind][0])
     rule = property(lambda self: FINDINGS[self.kind][1])
-    fix = property(lambda self: fix_of(FINDINGS[self.kind]))
+    fix = property(lambda self: self.own_fix or fix_of(FINDINGS[self.kind]))
 
     def __str__(self):
         more = f" and {len(self.details) - SHOWN} more" if len(self.details) > SHOWN else ""

@@ -117,12 +117,12 @@ PROBLEMS = {
 
 
 class FileError(ValueError):
-    """A file that breaks a rule; `kind` is a key of `PROBLEMS`."""
+    """A file that breaks a rule; `kind` is a key of `PROBLEMS`, `fix` one for this file or None."""
 
     def __init__(self, kind: str, path, what: str, fix: str | None = None):
         rule = PROBLEMS[kind][0]
         super().__init__(f"{rule} Received: '{path}', {what}. {fix or fix_of(PROBLEMS[kind])}")
-        self.kind, self.path, self.what = kind, Path(path), what
+        self.kind, self.path, self.what, self.fix = kind, Path(path), what, fix
 
 
 def fix_of(entry: tuple) -> str:
