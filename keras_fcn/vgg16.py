@@ -81,7 +81,9 @@ def vgg16_trunk(images, padding, fc_filters, batch_norm=False):
     return pools[2], pools[3], x
 
 
-def load_vgg16(model, vgg16=None):
+def load_vgg16(
+    model: keras.Model, vgg16: keras.Model | str | os.PathLike | None = None
+) -> keras.Model:
     """Load VGG16's weights into an FCN or a U-Net with `encoder="vgg16"`.
 
     The convolutions are copied. For an FCN, fc6 is the dense `fc1` with its
@@ -152,7 +154,7 @@ def load_vgg16(model, vgg16=None):
     return model
 
 
-def is_vgg16_file(path):
+def is_vgg16_file(path: str | os.PathLike) -> bool:
     """Whether an HDF5 file holds the thirteen convolutions of VGG16 and no others."""
     received = Counter()
 

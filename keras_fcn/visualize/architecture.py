@@ -43,7 +43,7 @@ COLORS = {
 }
 
 
-def draw_architecture(model, input_shape):
+def draw_architecture(model, input_shape: tuple[int, int, int]):
     """Draw a U-Net or an FCN with the sizes that its maps have for an image of this shape.
 
     Every map is a box: its height follows the map's height, its width the logarithm

@@ -1,8 +1,11 @@
 """Label maps as PNG files, overlays, and what is wrong in a label map."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from keras_fcn.atomic import replacing
@@ -13,7 +16,13 @@ LARGEST_LABEL = 65535
 ERROR_COLORS = ((255, 255, 255), (214, 30, 30))  # of right and of wrong pixels
 
 
-def overlay(image, label_map, palette, classes, opacity=0.5):
+def overlay(
+    image: np.ndarray,
+    label_map: np.ndarray,
+    palette: ArrayLike,
+    classes: Sequence[str],
+    opacity: float = 0.5,
+) -> Image.Image:
     """Lay the colours of the classes over an image, with a legend below.
 
     Args:
@@ -48,7 +57,9 @@ def overlay(image, label_map, palette, classes, opacity=0.5):
     return _stack(picture, _legend(label_map, palette, classes, picture.width))
 
 
-def paint(label_map, palette, ignore, void_color):
+def paint(
+    label_map: np.ndarray, palette: ArrayLike, ignore: int | None, void_color: Sequence[int]
+) -> np.ndarray:
     """Return the colours of a label map.
 
     Args:
@@ -76,7 +87,7 @@ def paint(label_map, palette, ignore, void_color):
     return np.where(void[..., None], np.uint8(void_color), np.asarray(palette, "uint8")[labels])
 
 
-def error_map(truth, prediction, ignore=None):
+def error_map(truth: np.ndarray, prediction: np.ndarray, ignore: int | None = None) -> Image.Image:
     """Mark the pixels where a prediction is wrong.
 
     Args:
@@ -121,7 +132,7 @@ def _check_labels(labels, palette, remedy):
         )
 
 
-def write_label_map(path, label_map, palette):
+def write_label_map(path: str | os.PathLike, label_map: np.ndarray, palette: ArrayLike) -> None:
     """Write a label map as a PNG file, whose pixel values are the classes.
 
     It is a palette PNG, which viewers show in the colours; for more than 256 classes, or
@@ -152,7 +163,7 @@ def write_label_map(path, label_map, palette):
     write_png(path, picture)
 
 
-def write_png(path, picture):
+def write_png(path: str | os.PathLike, picture) -> None:
     """Write a picture beside `path`, marked as this package's, and rename it to `path`.
 
     Args:

@@ -1,9 +1,12 @@
 """Maps of certainty, comparisons and curves."""
 
 import math
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 from scipy.special import entr
 
@@ -14,7 +17,7 @@ PANEL = 3  # inches: the width of a panel of a figure
 PER_CLASS = "val_iou_"  # before the name of a class, in the log of a training
 
 
-def probability_map(probabilities, label):
+def probability_map(probabilities: np.ndarray, label: int) -> Image.Image:
     """Show how probable a class is at every pixel, from violet (0) to yellow (1).
 
     Args:
@@ -43,7 +46,7 @@ def probability_map(probabilities, label):
     return _color_map(probabilities[..., label], "viridis")
 
 
-def entropy_map(probabilities):
+def entropy_map(probabilities: np.ndarray) -> Image.Image:
     """Show how uncertain a prediction is at every pixel, from black (0) to light yellow (1).
 
     The entropy is divided by the logarithm of the number of classes: 0 where one
@@ -100,7 +103,12 @@ def _color_map(values, name):
     return Image.fromarray(colors[..., :3].copy())
 
 
-def comparison(rows, palette, classes, ignore=None):
+def comparison(
+    rows: Sequence[tuple],
+    palette: ArrayLike,
+    classes: Sequence[str],
+    ignore: int | None = None,
+):
     """Draw images beside their truth, prediction and errors, with a legend of the classes.
 
     Below each error map stands the share of the labelled pixels that are wrong.
@@ -176,7 +184,7 @@ def _legend_entries(rows, palette, classes, ignore):
     return entries
 
 
-def training_curves(log):
+def training_curves(log: str | os.PathLike):
     """Draw the loss and the scores of a training run, epoch by epoch.
 
     Each quantity but the seconds has axes of its own, with a curve of the training and,
