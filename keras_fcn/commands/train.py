@@ -7,7 +7,8 @@ from keras_fcn.training.recipe import Recipe
 
 DATA = (
     "data", "split", "validation", "num_classes", "class_names", "class_colors", "ignore",
-    "values", "colors", "instances", "mask_suffix", "white", "crop_size", "batch_size", "augment",
+    "values", "colors", "instances", "mask_suffix", "white", "max_pixels", "crop_size",
+    "batch_size", "augment",
 )  # fmt: skip
 NETWORK = (
     "model", "filters", "batch_norm", "dropout", "upsampling", "encoder", "fc_filters", "weights",

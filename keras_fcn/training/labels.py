@@ -55,7 +55,7 @@ def open_task(task, split):
     """Return the `Split` of a task's data."""
     names = ["instances"]
     if not isinstance(resolve_source(task.data), str):
-        names += ["values", "colors", "mask_suffix", "white"]
+        names += ["values", "colors", "mask_suffix", "white", "max_pixels"]
     options = {name: getattr(task, name) for name in names}
     options = {name: value for name, value in options.items() if value is not None}
     with warnings.catch_warnings():

@@ -49,6 +49,7 @@ class Task:
             nothing, else _mask, _label and the like).
         white: the value of pixels of more than 8 bits that becomes 255, as 4095 for a 12-bit
             camera (default: what the file says, else 65535).
+        max_pixels: the most pixels that an image may have (default: about 179 million).
         class_names: name of each class, in the order of their labels (default: those of the
             data set or of a file classes.csv beside the masks, else numbers).
         class_colors: colour of each class, as 0,0,0 128,64,128 (default: those of classes.csv
@@ -82,6 +83,7 @@ class Task:
     instances: str | None = None
     mask_suffix: str | None = None
     white: float | None = None
+    max_pixels: int | None = None
     class_names: tuple[str, ...] | None = None
     class_colors: tuple[tuple, ...] | None = None
     crop_size: int | None = None
@@ -95,7 +97,7 @@ class Task:
         if isinstance(self.data, Path) and not self.data.is_absolute():
             object.__setattr__(self, "data", f"./{self.data}")  # a folder, whatever its name
         object.__setattr__(self, "data", str(self.data))
-        for name in ("num_classes", "crop_size", "batch_size", "epochs", "steps"):
+        for name in ("num_classes", "max_pixels", "crop_size", "batch_size", "epochs", "steps"):
             if getattr(self, name) is not None:
                 check_positive_integer(name, getattr(self, name))
         for name in ("ignore", "seed"):
@@ -141,8 +143,8 @@ class Recipe(Task):
 
     Args:
         data, split, validation, num_classes, ignore, values, colors, instances, mask_suffix,
-            white, class_names, class_colors, crop_size, batch_size, augment, epochs, steps, seed:
-            see `Task`.
+            white, max_pixels, class_names, class_colors, crop_size, batch_size, augment, epochs,
+            steps, seed: see `Task`.
         model: unet, fcn8s, fcn8s_at_once, fcn16s or fcn32s (default: unet, or the network of
             the weights).
         filters: of U-Net: filters of each level (default: planned).

@@ -21,7 +21,7 @@ class Search(Task):
 
     Args:
         data, split, validation, num_classes, ignore, values, colors, instances, mask_suffix,
-            white, class_names, class_colors, crop_size, batch_size, augment, seed: see
+            white, max_pixels, class_names, class_colors, crop_size, batch_size, augment, seed: see
             `keras_fcn.training.Task`.
         epochs: epochs of each trial, with hyperband of its longest ones (default 10).
         steps: steps in an epoch (default: each image once).
