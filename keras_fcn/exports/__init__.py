@@ -9,7 +9,8 @@ import numpy as np
 from keras_fcn.arguments import check_choice
 from keras_fcn.atomic import replacing
 from keras_fcn.catalogue import classes_of
-from keras_fcn.exports.formats import FORMATS, Exported, check_packages, open_export
+from keras_fcn.exports.formats import Exported
+from keras_fcn.exports.table import FORMATS, check_packages, open_export
 
 __all__ = ["Exported", "export", "open_export"]
 

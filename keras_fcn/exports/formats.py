@@ -2,13 +2,11 @@
 
 import contextlib
 import dataclasses
-import importlib.util
 import json
 import logging
 import threading
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -32,64 +30,6 @@ class Exported:
     channels: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Format:
-    """How a format is written and opened, and what that needs."""
-
-    suffix: str
-    converters: tuple  # packages that writing needs
-    runtime: str  # the package that opens a file
-    write: Callable  # of (model, path, classes)
-    open: Callable  # of path, to `Exported`
-    companions: Callable = lambda path: ()  # of path, to the files that lie beside it
-
-
-def open_export(path):
-    """Open a file that `export` wrote, in its own runtime.
-
-    Args:
-        path: file or folder.
-
-    Returns:
-        `Exported`: `predict`, a function of images, and `classes`.
-
-    Raises:
-        FileNotFoundError: when there is no such file.
-        ValueError: for a file that `export` did not write.
-        ImportError: when the runtime is missing.
-
-    Example:
-
-    >>> exported = open_export("unet.onnx")  # doctest: +SKIP
-    >>> exported.predict(np.zeros((1, 31, 57, 3), "float32")).shape  # doctest: +SKIP
-    (1, 31, 57, 2)
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"There is no exported file '{path}'.")
-    suffix = "" if path.is_dir() else path.suffix
-    name = next((name for name, kind in FORMATS.items() if kind.suffix == suffix), None)
-    if name is None:
-        endings = ", ".join(kind.suffix for kind in FORMATS.values() if kind.suffix)
-        raise ValueError(
-            f"An exported file ends in one of {endings}, or is the folder of a SavedModel. "
-            f"Received: '{path}'."
-        )
-    check_packages(name, (FORMATS[name].runtime,))
-    return FORMATS[name].open(path)
-
-
-def check_packages(name, packages):
-    """Raise `ImportError` for packages of a format that are not installed."""
-    missing = [package for package in packages if importlib.util.find_spec(package) is None]
-    if missing:
-        extra = "bioimageio" if name == "bioimageio" else "export"
-        raise ImportError(
-            f"The format {name!r} needs {', '.join(missing)}, which this Python lacks. Install "
-            f"with `pip install 'keras-fcn[{extra}]'`."
-        )
-
-
 def dump(classes):
     """Return the classes as the text that is in the files."""
     return json.dumps(classes.to_config())
@@ -109,14 +49,14 @@ def _read(path):
     return path.read_text() if path.is_file() else None
 
 
-def _write_saved_model(model, path, classes):
+def write_saved_model(model, path, classes):
     model.export(str(path), verbose=False)
     extra = path / "assets.extra"
     extra.mkdir()
     write_json(extra / "classes.json", classes.to_config())
 
 
-def _open_saved_model(path):
+def open_saved_model(path):
     import tensorflow as tf
 
     classes = parse(_read(path / "assets.extra" / "classes.json"), path)
@@ -168,7 +108,7 @@ def open_onnx(path):
     )
 
 
-def _write_openvino(model, path, classes):
+def write_openvino(model, path, classes):
     import openvino
 
     plain = path.with_name("without_classes.xml")
@@ -181,7 +121,7 @@ def _write_openvino(model, path, classes):
     plain.with_suffix(".bin").unlink()
 
 
-def _open_openvino(path):
+def open_openvino(path):
     import openvino
 
     core = openvino.Core()
@@ -197,21 +137,21 @@ def _open_openvino(path):
     )
 
 
-def _write_litert(model, path, classes):
+def write_litert(model, path, classes):
     import tensorflow as tf
 
     # TensorFlow's own kernels (`SELECT_TF_OPS`) are not in LiteRT's interpreter
     builtins = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
     with contextlib.redirect_stdout(None):
         model.export(str(path), format="litert", verbose=False, target_spec=builtins)
-    write_json(_litert_classes(path), classes.to_config())
+    write_json(litert_classes(path), classes.to_config())
 
 
-def _litert_classes(path):
+def litert_classes(path):
     return path.with_name(f"{path.name}.json")
 
 
-def _open_litert(path):
+def open_litert(path):
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path))
@@ -229,26 +169,4 @@ def _open_litert(path):
             return interpreter.get_tensor(maps_index)
 
     channels = int(details["shape_signature"][-1])
-    return Exported(predict, parse(_read(_litert_classes(path)), path), channels)
-
-
-FORMATS = {
-    "saved_model": Format("", (), "tensorflow", _write_saved_model, _open_saved_model),
-    "onnx": Format(".onnx", ("tf2onnx", "onnx"), "onnxruntime", write_onnx, open_onnx),
-    "litert": Format(
-        ".tflite",
-        ("tensorflow",),
-        "ai_edge_litert",
-        _write_litert,
-        _open_litert,
-        lambda path: (_litert_classes(path),),
-    ),
-    "openvino": Format(
-        ".xml",
-        (),
-        "openvino",
-        _write_openvino,
-        _open_openvino,
-        lambda path: (path.with_suffix(".bin"),),
-    ),
-}
+    return Exported(predict, parse(_read(litert_classes(path)), path), channels)
