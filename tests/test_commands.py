@@ -7,6 +7,7 @@ from sklearn.datasets import load_sample_image
 from sklearn.metrics import jaccard_score
 
 from keras_fcn import UNet, from_pretrained, predict_image, pretrained
+from keras_fcn.catalogue import classes_of, load_model
 from keras_fcn.classes import Classes
 from keras_fcn.commands import main
 from keras_fcn.datasets import Augmentation
@@ -196,6 +197,22 @@ def test_evaluate_scores_objects(pairs, tmp_path, capsys, model):
     assert set(scores) == {
         "object_f1", "object_precision", "object_recall", "average_precision", "images",
     }  # fmt: skip
+
+
+def test_thresholds_of_objects_are_stored_in_the_model(pairs, tmp_path, model, capsys):
+    for path in (tmp_path / "masks").iterdir():
+        Image.fromarray((np.asarray(Image.open(path)) == 1).astype("uint16")).save(path)
+    command = ["evaluate", "--weights", model[1], *pairs[0], "--choose-thresholds"]
+    assert main(command) == 1
+    assert "without --objects" in capsys.readouterr().err
+    assert main([*command, "--objects", "--json"]) == 0
+    output = capsys.readouterr()
+    stored = classes_of(load_model(model[1])).objects
+    assert json.loads(output.err.splitlines()[-1]) == stored
+    assert set(stored) == {"threshold", "seed_threshold", "minimum_area", "border", "background"}
+    again = ["evaluate", "--weights", model[1], *pairs[0], "--objects", "--json"]
+    assert main(again) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(output.out)
 
 
 def test_a_bad_image_is_set_aside_and_the_status_says_so(photo, tmp_path, model, capsys):

@@ -1,13 +1,24 @@
 import sys
 
+import keras
 import numpy as np
 import pytest
 from conftest import randomize
 
-from keras_fcn import FCN8s, UNet, predict_image
+from keras_fcn import FCN8s, UNet, fully_convolutional, predict_image
 from keras_fcn.inference import engines
 
 SCORES = {"filters": (4, 6, 8), "num_classes": 3, "classifier_activation": None}
+
+
+def slid_classifier():
+    layers = [
+        keras.Input((40, 40, 3)),
+        keras.layers.Conv2D(4, 3, strides=2),
+        keras.layers.Flatten(),
+        keras.layers.Dense(3),
+    ]
+    return fully_convolutional(keras.Sequential(layers))
 
 
 @pytest.fixture
@@ -28,8 +39,9 @@ def engine(request):
         lambda: UNet(**SCORES),
         lambda: UNet(padding="valid", **SCORES),
         lambda: FCN8s(num_classes=3, fc_filters=4, classifier_activation=None),
+        lambda: slid_classifier(),
     ],
-    ids=["same", "valid", "fcn8s"],
+    ids=["same", "valid", "fcn8s", "windows of 40 x 40"],
 )
 def test_engines_give_what_keras_gives(build, engine, image, narrow_vgg16, rng):
     model = build()

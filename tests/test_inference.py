@@ -189,6 +189,14 @@ def test_map_of_windows_stays_in_its_own_grid(classifier, rng):
             predict_image(model, image, **options)
 
 
+@pytest.mark.parametrize("shape", [(5, 40, 3), (11, 16, 3), (1, 1, 3)])
+@pytest.mark.parametrize("tile_size", [None, 2])
+def test_images_smaller_than_the_window_are_refused(classifier, shape, tile_size):
+    model = fully_convolutional(classifier)
+    with pytest.raises(ValueError, match=r"as large as the model's window. Received: "):
+        predict_image(model, np.zeros(shape, "uint8"), tile_size=tile_size)
+
+
 def test_unpadded_network_inside_of_another_keeps_its_mirrored_border(rng):
     inner = UNet(padding="valid", **SMALL)
     randomize(inner, rng)

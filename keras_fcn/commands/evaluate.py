@@ -1,6 +1,7 @@
 """`keras-fcn evaluate`: compare predictions with masks."""
 
 import json
+import sys
 import warnings
 from pathlib import Path
 
@@ -40,6 +41,12 @@ def add(commands):
         action="store_true",
         help="score objects; the masks number them, 0 is background",
     )
+    evaluate.add_argument(
+        "--choose-thresholds",
+        action="store_true",
+        help="with --objects: choose how objects are found by their F1 on these images, and store "
+        "that in the .keras file; take validation images",
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of tables")
     evaluate.set_defaults(run=run)
 
@@ -54,6 +61,8 @@ def run(options):
     data, own_ignore = (_open_data if options.data else _open_pairs)(options, model)
     if ignore is None and classes_of(model).ignore is None:
         ignore = own_ignore
+    if options.choose_thresholds:
+        _choose_thresholds(options, model, data)
     result = evaluate(
         model, data, ignore=ignore, objects=options.objects, **prediction_options(options)
     )
@@ -63,8 +72,35 @@ def run(options):
         _print_scores(result)
 
 
+def _choose_thresholds(options, model, data):
+    """Choose how the model's objects are found, and store it in its file."""
+    import dataclasses
+
+    import keras
+
+    from keras_fcn.atomic import replacing
+    from keras_fcn.catalogue import classes_of, set_classes
+    from keras_fcn.inference import choose_thresholds
+
+    pairs = ((image, instances) for image, instances, *_ in data)
+    chosen = choose_thresholds(model, pairs, **prediction_options(options))
+    known = dataclasses.replace(classes_of(model), objects=chosen)
+    set_classes(model, known)
+    print(json.dumps(chosen), file=sys.stderr)
+    if options.weights.endswith(".keras"):
+        whole = keras.saving.load_model(options.weights)  # with its optimizer
+        set_classes(whole, known)
+        with replacing(options.weights) as beside:
+            whole.save(beside)
+
+
 def _check_data_options(options):
     """Raise unless the options say which data, in one of the two ways."""
+    if options.choose_thresholds and not options.objects:
+        raise ValueError(
+            "Thresholds are chosen for objects. Received: --choose-thresholds without --objects. "
+            "Pass both."
+        )
     given = {name for name in ("images", "masks", "data", "split") if getattr(options, name)}
     if given not in ({"images", "masks"}, {"data", "split"}):
         received = " ".join(f"--{name}" for name in sorted(given)) or "none of these"

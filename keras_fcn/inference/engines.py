@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_fcn.arguments import check_choice
+from keras_fcn.inference.tiles import View, takes_size
 
 PRECISIONS = ("float32", "bfloat16")
 # The package of each engine, and what `pip install` takes.
@@ -24,7 +25,8 @@ ENGINES = ("keras", *PACKAGES)
 # bfloat16, which rounds to 8 bits, on average.
 TOLERANCE = 1e-3
 MEAN_TOLERANCE = 0.02
-PROBE = (33, 64)  # height and width of the image for the comparison
+PROBE = (33, 64)  # height and width of the image for the comparison, if the model takes them
+LARGEST = 1000
 # OpenVINO keeps so many kernels, each for one layer and size, so that images of many sizes do
 # not fill the memory.
 KERNELS = 256
@@ -123,7 +125,7 @@ def _compile_openvino(model, precision):
 def _compile_onnx(model, precision):
     import onnxruntime
 
-    model(np.zeros((1, *PROBE, model.inputs[0].shape[-1]), "float32"))  # Keras's export needs it
+    model(np.zeros(_probe_shape(model), "float32"))  # Keras's export needs one call
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         model.export(str(path), format="onnx", verbose=False)
@@ -134,9 +136,7 @@ def _compile_onnx(model, precision):
 
 def _compare(model, function, engine, precision):
     """Raise unless an engine gives Keras's scores of a random image."""
-    height, width = _probe_size(model)
-    image = np.random.default_rng(0).uniform(0, 255, (1, height, width, model.inputs[0].shape[-1]))
-    image = image.astype("float32")
+    image = np.random.default_rng(0).uniform(0, 255, _probe_shape(model)).astype("float32")
     expected, received = compiled(model)(image), function(image)
     same = received.shape == expected.shape
     difference = abs(received - expected) / max(abs(expected).max(), 1e-6) if same else np.inf
@@ -150,18 +150,15 @@ def _compare(model, function, engine, precision):
         )
 
 
-def _probe_size(model):
-    """The size of the comparison's image: one that the model takes, and no round one."""
-    from keras_fcn.inference.tiles import View
-
+def _probe_shape(model):
+    """The shape of the comparison's image: of a size that the model takes, and no round one."""
     shape = model.inputs[0].shape
-    size = [fixed or free for fixed, free in zip(shape[1:3], _smallest(model), strict=True)]
-    return View(model, np.empty((*size, shape[-1]), "float32")).size
-
-
-def _smallest(model):
-    window = getattr(model, "window", None)  # of a converted classifier
-    return PROBE if window is None else tuple(a + b for a, b in zip(window, PROBE, strict=True))
+    size = [fixed or free for fixed, free in zip(shape[1:3], PROBE, strict=True)]
+    view = View(model, np.empty((*size, shape[-1]), "bool"))
+    while not takes_size(model, view.size) and max(size) < LARGEST:  # a slid classifier's window
+        size = [2 * side + 1 for side in size]
+        view = View(model, np.empty((*size, shape[-1]), "bool"))
+    return (1, *view.size, shape[-1])
 
 
 def _sample(model):

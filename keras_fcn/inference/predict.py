@@ -18,6 +18,7 @@ from keras_fcn.inference.tiles import (
     map_size,
     predict_piece,
     receptive_field_of,
+    takes_size,
 )
 from keras_fcn.label_maps import to_labels
 
@@ -150,7 +151,7 @@ def _predict(model, network, image, tile_size, symmetries, finish=None):
     views = [View(model, _turn(image, *symmetry)) for symmetry in symmetries]
 
     def predict(part):
-        return _check_finite(network(part[None])[0])
+        return _call(model, network, part)
 
     if tile_size is None:
         size = image.shape[:2]
@@ -162,6 +163,7 @@ def _predict(model, network, image, tile_size, symmetries, finish=None):
         return finish(_mean(map(_turn_back, maps, symmetries)))
 
     field = receptive_field_of(model)
+    _check_fits(model, views[0].size)
     size = map_size(model, views[0])
     if len(views) > 1:
         _check_size(model, size, image.shape[:2])
@@ -213,9 +215,29 @@ def _turn_box(box, size, turns, mirrored):
     return rows, columns
 
 
+def _call(model, network, part):
+    """Return the scores of a part of an image, checked."""
+    try:
+        scores = network(part[None])[0]
+    except Exception as error:
+        _check_fits(model, part.shape[:2], error)
+        raise
+    if scores.size == 0:
+        _check_fits(model, part.shape[:2])
+    return _check_finite(scores)
+
+
+def _check_fits(model, size, error=None):
+    if not takes_size(model, size):
+        raise ValueError(
+            f"The image should be as large as the model's window. Received: {size[0]}x{size[1]} "
+            f"pixels, of which {model.name!r} makes no map. Enlarge or pad the image."
+        ) from error
+
+
 def _check_finite(scores):
-    wrong = np.count_nonzero(~np.isfinite(scores).all(axis=-1))
-    if wrong:
+    if not np.isfinite(scores).all():
+        wrong = np.count_nonzero(~np.isfinite(scores).all(axis=-1))
         raise ValueError(
             f"The model should give finite scores. Received: NaN or infinite ones at {wrong} of "
             f"{scores[..., 0].size} pixels. Its weights hold such numbers: train again with a "

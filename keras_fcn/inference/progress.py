@@ -40,11 +40,16 @@ def track(items: Iterable, description: str, total: int | None = None) -> Iterat
 
 
 def _start_bar(console, description, done, total):
+    """Return a running bar, or None where another shows and rich has room for one only."""
+    from rich.errors import LiveError
     from rich.progress import Progress
 
     bar = Progress(*Progress.get_default_columns(), console=console, transient=True)
     bar.add_task(description, completed=done, total=total)
-    bar.start()
+    try:
+        bar.start()
+    except LiveError:
+        return None
     return bar
 
 

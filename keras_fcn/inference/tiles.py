@@ -117,6 +117,15 @@ def map_size(model: keras.Model, view: View) -> tuple[int, int]:
     return tuple(model.compute_output_shape((1, *view.size, view.image.shape[2]))[1:3])
 
 
+def takes_size(model: keras.Model, size: tuple) -> bool:
+    """Return whether a model makes a map of images of this height and width."""
+    try:
+        shape = model.compute_output_shape((1, *size, model.inputs[0].shape[-1]))
+    except Exception:  # whatever the layers raise for maps that are too small for them
+        return False
+    return all(side is None or side > 0 for side in shape[1:3])
+
+
 def _mirror(model, size):
     """Return the rows before and after the image that an unpadded network takes off, or None.
 
