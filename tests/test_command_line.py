@@ -34,6 +34,14 @@ def test_help_and_errors_of_usage_import_nothing_heavy(arguments, environment):
     assert not imported & {"keras", "tensorflow", "numpy", "PIL", "rich"}
 
 
+def test_the_list_of_models_imports_no_tensorflow(environment):
+    run = [sys.executable, "-X", "importtime", "-m", "keras_fcn", "models"]
+    result = subprocess.run(run, capture_output=True, text=True, env=environment)
+    assert "unet_camvid" in result.stdout
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert not imported & {"keras", "tensorflow"}
+
+
 @pytest.mark.slow
 def test_an_error_is_one_line_without_chatter(environment):
     run = [*COMMAND, "predict", "missing.png", "--weights", "missing.keras"]
@@ -48,7 +56,10 @@ def test_an_error_is_one_line_without_chatter(environment):
 def test_interrupted_it_prints_one_line(environment, tmp_path):
     """Ctrl-C while TensorFlow is imported, which takes the first seconds."""
     process = subprocess.Popen(
-        [*COMMAND, "models"], stderr=subprocess.PIPE, text=True, env=environment
+        [*COMMAND, "predict", "x", "--weights", "unet_camvid"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(1.5)

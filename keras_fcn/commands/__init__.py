@@ -40,7 +40,8 @@ def main(arguments=None):
 
 
 def _run(options):
-    import_quietly()
+    if getattr(options, "imports_keras", True):
+        import_quietly()
     status = options.run(options) or 0
     sys.stdout.flush()  # a full disk or a broken pipe is noticed here
     return status

@@ -58,7 +58,7 @@ def run(options):
     _check_data_options(options)
     model = load_model(options.weights)
     ignore = options.ignore
-    data, own_ignore = (_open_data if options.data else _open_pairs)(options, model)
+    data, own_ignore = _open_data(options, model)
     if ignore is None and classes_of(model).ignore is None:
         ignore = own_ignore
     if options.choose_thresholds:
@@ -111,35 +111,47 @@ def _check_data_options(options):
 
 
 def _open_data(options, model):
-    """Return the dataset of --data, and its void label."""
+    """Return the images with their masks, and the void label of the data."""
+    from keras_fcn.datasets.catalogue import SOURCES, resolve_source
+
+    channels = model.inputs[0].shape[-1]
+    if options.data is None:
+        return _open_folder((options.images, options.masks), "all", channels, options), 255
+    source = resolve_source(options.data)
+    if not isinstance(source, str):
+        return _open_folder(source, options.split, channels, options), 255
+    return _open_name(source, channels, options), SOURCES[source.partition("/")[0]].ignore
+
+
+def _open_name(name, channels, options):
+    """Return a data set; gray images in as many channels as the model takes."""
+    import tensorflow as tf
+
     from keras_fcn.datasets import load
-    from keras_fcn.datasets.catalogue import SOURCES
 
-    source = SOURCES.get(options.data.partition("/")[0])
-    reading = {name: value for name, value in _reading(options).items() if value is not None}
-    with warnings.catch_warnings():
-        # of 255 in the masks, without --ignore; it is then the ignore label
-        warnings.filterwarnings("ignore", "The masks hold the label 255")
-        dataset = load(options.data, options.split, ignore=options.ignore, **reading)
-    return dataset, 255 if source is None else source.ignore
+    instances = {"instances": "numbers"} if options.objects else {}
+    dataset = load(name, options.split, ignore=options.ignore, **instances)
+    if dataset.element_spec[0].shape[-1] == 1 and channels == 3:
+        return dataset.map(lambda image, labels: (tf.repeat(image, 3, axis=-1), labels))
+    return dataset
 
 
-def _open_pairs(options, model):
-    """Return the images and masks of two folders, checked by a sample, and the void label."""
+def _open_folder(source, split, channels, options):
+    """Return the images and masks of a folder, or of two, after a check of a sample."""
     from keras_fcn.datasets.check import check_sample
     from keras_fcn.datasets.folder import find_pairs
 
     reading = _reading(options)
-    folders = (options.images, options.masks)
-    listing = find_pairs(folders, "all", mask_suffix=reading.pop("mask_suffix"))
+    listing = find_pairs(source, split, mask_suffix=reading.pop("mask_suffix"))
     with warnings.catch_warnings():
+        # of 255 in the masks, without --ignore; it is then the ignore label
         warnings.filterwarnings("ignore", "The masks hold the label 255")
         check_sample(listing, options.ignore, **reading)
-    return _Pairs(listing.pairs, model.inputs[0].shape[-1], reading), 255
+    return _Pairs(listing.pairs, channels, reading)
 
 
 def _reading(options):
-    """Return how files are read, as arguments of `datasets.load`."""
+    """Return how files are read."""
     return {
         "values": mapping(options.values),
         "colors": mapping(options.colors),

@@ -11,7 +11,7 @@ def add(commands):
         "classes, data and its licence, scores, command, seed, hardware, sha256.",
     )
     models.add_argument("name", nargs="?", metavar="NAME", help="print the card of these weights")
-    models.set_defaults(run=run)
+    models.set_defaults(run=run, imports_keras=False)
 
 
 def run(options):
