@@ -197,6 +197,24 @@ def test_files_of_others_are_left_alone(model, photos, tmp_path):
     assert files(output) == ["a_overlay.png"]
 
 
+@pytest.mark.parametrize("name", ["summary.csv", "errors.csv", "predictions.json"])
+def test_tables_of_others_are_left_alone(name, model, photos, tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    (output / name).write_text("mine")
+    with pytest.raises(FileExistsError, match="did not write it"):
+        predict_folder(model, photos, output)
+    assert files(output) == [name]
+    assert (output / name).read_text() == "mine"
+
+
+def test_more_objects_than_16_bits_are_set_aside(model, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "MOST", 0)
+    result = predict_folder(model, photos, tmp_path / "out", objects=True)
+    assert (len(result.done), len(result.failed)) == (0, 3)
+    assert "16 bits" in table(tmp_path / "out" / "errors.csv")[1][1]
+
+
 def test_paths_folders_and_patterns(photos, tmp_path, monkeypatch):
     def stems(source, output="out"):
         return [str(job.stem) for job in find_jobs(source, output)]

@@ -25,6 +25,7 @@ from keras_fcn.inference.tiles import check_tile_size, receptive_field_of
 from keras_fcn.label_maps import to_labels
 from keras_fcn.lock import locked
 
+MOST = 65535  # objects in a map of 16 bits
 AHEAD = 2  # images that are read, or wait to be written, beside the one that is predicted
 
 
@@ -129,6 +130,17 @@ def _work(model, jobs, writer, book, read, options):
     skipped = [job for job in jobs if str(job.stem) in book.done]
     todo = [job for job in jobs if str(job.stem) not in book.done]
     done, failed = {}, {}
+
+    def set_aside(job, error):
+        failed[str(job.image)] = str(error)
+        book.fail(str(job.image), str(error))
+
+    def settle(job, writing):
+        try:
+            done[str(job.image)] = writing.result()
+        except ValueError as error:  # not OSError: what can't be written now can't be later
+            set_aside(job, error)
+
     with (
         concurrent.futures.ThreadPoolExecutor(1) as reading,
         concurrent.futures.ThreadPoolExecutor(1) as writing,
@@ -142,21 +154,20 @@ def _work(model, jobs, writer, book, read, options):
                 image, images[number] = images[number].result(), None
                 scores = predict_image(model, image, **options)
             except _setting_aside() as error:
-                failed[str(job.image)] = str(error)
-                book.fail(str(job.image), str(error))
+                set_aside(job, error)
                 continue
-            written.append(writing.submit(_write, writer, book, job, image, scores))
-            done[str(job.image)] = [job.file(writer.output, kind) for kind in writer.kinds]
+            written.append((job, writing.submit(_write, writer, book, job, image, scores)))
             if len(written) > AHEAD:
-                written.pop(0).result()
-        for one in written:
-            one.result()
+                settle(*written.pop(0))
+        for pair in written:
+            settle(*pair)
     return FolderResult(done, [str(job.image) for job in skipped], failed)
 
 
 def _write(writer, book, job, image, scores):
     values, objects = writer.write(job, image, scores)
     book.add(str(job.stem), str(job.image.resolve()), values, objects)
+    return [job.file(writer.output, kind) for kind in writer.kinds]
 
 
 def _is_current(job, image, writer):
@@ -184,6 +195,11 @@ class _Writer:
         self.output = output
         self.gray = gray
         self.classes = classes_of(model)
+        if len(self.classes) > 256:
+            raise ValueError(
+                "A label map has 8 bits, so it holds 256 classes at most. Received: a model of "
+                f"{len(self.classes)}. Call `keras_fcn.predict_image`."
+            )
         self.settings = ObjectSettings.of(model) if objects else None
         self.kinds = ("", "overlay", *(("objects", "outlines") if objects else ()))
         object_columns = (
@@ -210,6 +226,12 @@ class _Writer:
             from keras_fcn.inference.measure import measure_objects
 
             objects = find_objects(scores, self.settings)
+            if objects.max() > MOST:
+                raise ValueError(
+                    f"A map of objects has 16 bits, so it holds {MOST} at most. Received: "
+                    f"{objects.max()}. Predict the image in parts, or call "
+                    "`keras_fcn.predict_objects`."
+                )
             lines = measure_objects(objects, scores, image, self.classes.names, self.settings)
             _write_gray(job.file(self.output, "objects"), objects.astype("uint16"))
             write_png(job.file(self.output, "outlines"), draw_outlines(to_bytes(image), objects))

@@ -12,7 +12,7 @@ import numpy as np
 from keras_fcn.atomic import replacing, write_json
 
 RECORD = "predictions.json"
-SUMMARY, OBJECTS, ERRORS = "summary.csv", "objects.csv", "errors.csv"
+TABLES = SUMMARY, OBJECTS, ERRORS = "summary.csv", "objects.csv", "errors.csv"
 
 
 class Ledger:
@@ -66,7 +66,14 @@ class Ledger:
 
     def _check_run(self, run):
         path = self.folder / RECORD
-        before = json.loads(path.read_text()) if path.is_file() else None
+        before = _read_record(path)
+        foreign = [path] if path.exists() else [self.folder / name for name in TABLES]
+        if before is None and any(file.exists() for file in foreign):
+            file = next(file for file in foreign if file.exists())
+            raise FileExistsError(
+                f"'{file}' exists, and keras_fcn did not write it. Choose another output folder, "
+                "or move the file."
+            )
         if before is None:
             write_json(path, run)
             return
@@ -89,6 +96,15 @@ def fingerprint(model: keras.Model) -> str:
         value = keras.ops.convert_to_tensor(weight)
         digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(value)))
     return digest.hexdigest()
+
+
+def _read_record(path):
+    """Return the record of the run before, or None where there is none of ours."""
+    try:
+        record = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return record if isinstance(record, dict) and "weights" in record else None
 
 
 def _short(value):
