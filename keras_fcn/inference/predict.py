@@ -223,16 +223,20 @@ def _call(model, network, part):
         _check_fits(model, part.shape[:2], error)
         raise
     if scores.size == 0:
-        _check_fits(model, part.shape[:2])
+        raise _too_small(model, part.shape[:2])
     return _check_finite(scores)
 
 
 def _check_fits(model, size, error=None):
     if not takes_size(model, size):
-        raise ValueError(
-            f"The image should be as large as the model's window. Received: {size[0]}x{size[1]} "
-            f"pixels, of which {model.name!r} makes no map. Enlarge or pad the image."
-        ) from error
+        raise _too_small(model, size) from error
+
+
+def _too_small(model, size):
+    return ValueError(
+        f"The image should be as large as the model's window. Received: {size[0]}x{size[1]} "
+        f"pixels, of which {model.name!r} makes no map. Enlarge or pad the image."
+    )
 
 
 def _check_finite(scores):
