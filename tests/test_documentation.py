@@ -16,6 +16,7 @@ from PIL import Image
 import keras_fcn
 from keras_fcn import pretrained
 from keras_fcn.commands import main
+from keras_fcn.datasets.folder import LAYOUTS
 from keras_fcn.tuning.hypermodels import _count_parameters as count_parameters
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -200,3 +201,9 @@ def test_table_of_models_counts_right(calls, parameters):
         arguments = eval(f"dict({arguments}", {})
         count = count_parameters(getattr(keras_fcn, name), arguments)
         assert f"{count:,}" == parameters, call
+
+
+def test_guide_shows_the_layouts_that_are_known():
+    guide = (ROOT / "docs" / "guides" / "own_data.md").read_text().splitlines()
+    layouts = [line.strip() for line in LAYOUTS.splitlines() if line.strip()]
+    assert [line for line in layouts if line not in guide] == []

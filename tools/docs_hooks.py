@@ -27,7 +27,7 @@ PAGES = {
 SECTIONS = {
     "Networks": ("fcn", "unet"),
     "Weights": ("cards", "catalogue", "caffe", "vgg16"),
-    "A dense layer is a convolution": ("convolutionize",),
+    "A dense layer is a convolution": ("convolutionize", "receptive_fields"),
 }
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
@@ -120,7 +120,7 @@ def reference():
             names.setdefault(place, []).append(entry(f"keras_fcn.{name}", value))
     sections = []
     for title, places in SECTIONS.items():
-        sections += [f"## {title}", *(text for place in places for text in names.pop(place))]
+        sections += [f"## {title}", *(text for place in places for text in names.pop(place, ()))]
     sections += [
         "## Prediction, scores, search",
         *(text for texts in names.values() for text in texts),
