@@ -122,7 +122,7 @@ def reference():
     for title, places in SECTIONS.items():
         sections += [f"## {title}", *(text for place in places for text in names.pop(place, ()))]
     sections += [
-        "## Prediction, scores, search",
+        "## Prediction, scores, search, export",
         *(text for texts in names.values() for text in texts),
     ]
     for name, module in modules.items():
