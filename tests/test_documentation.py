@@ -186,7 +186,12 @@ MODULES = [
 @pytest.mark.parametrize("name", MODULES)
 def test_docstring_examples_run(name, workplace):
     module = importlib.import_module(name)
-    names = {public: getattr(keras_fcn, public) for public in keras_fcn.__all__}
+    package = importlib.import_module(name.rpartition(".")[0])
+    names = {
+        public: getattr(place, public)
+        for place in (keras_fcn, package)
+        for public in getattr(place, "__all__", ())
+    }
     assert doctest.testmod(module, extraglobs=names).failed == 0
 
 
