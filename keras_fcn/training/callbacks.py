@@ -179,6 +179,7 @@ class ImageGrid(keras.callbacks.Callback):
     Example:
 
     >>> import numpy as np
+    >>> from keras_fcn.classes import Classes
     >>> pairs = [(np.zeros((32, 32, 3), "uint8"), np.zeros((32, 32), "int32"))]
     >>> callback = ImageGrid(pairs, "pictures", Classes.default(2))
     """

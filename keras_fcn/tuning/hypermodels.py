@@ -172,7 +172,7 @@ class HyperUNet(_HyperModel):
 
     >>> model = HyperUNet(num_classes=2).build(keras_tuner.HyperParameters())
     >>> model.count_params()
-    117954
+    118018
     """
 
     def __init__(
