@@ -222,8 +222,8 @@ def _call(model, network, part):
     except Exception as error:
         _check_fits(model, part.shape[:2], error)
         raise
-    if scores.size == 0:
-        raise _too_small(model, part.shape[:2])
+    if scores.shape[:2] != part.shape[:2]:
+        _check_fits(model, part.shape[:2])  # TensorFlow may give something for an empty map
     return _check_finite(scores)
 
 
