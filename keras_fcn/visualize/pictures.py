@@ -76,6 +76,7 @@ def paint(
 
     Example:
 
+    >>> from keras_fcn.visualize import voc_palette
     >>> paint(np.array([[1, 255]]), voc_palette(2), 255, VOID_COLOR).tolist()
     [[[128, 0, 0], [208, 208, 208]]]
     """

@@ -130,6 +130,7 @@ def comparison(
 
     Example:
 
+    >>> from keras_fcn.visualize import PALETTES
     >>> image, truth = np.zeros((20, 30, 3), "uint8"), np.zeros((20, 30), int)
     >>> rows = [(image, truth, truth)]
     >>> figure = comparison(rows, PALETTES["camvid"][:2], ["sky", "building"])
