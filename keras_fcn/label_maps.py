@@ -73,7 +73,8 @@ def split_labels(y_true, num_classes, ignore_class=None, name="y_true"):
     dtype = keras.backend.standardize_dtype(labels.dtype)
     if dtype == "bool" or dtype.endswith(("int8", "int16")):
         labels = ops.cast(labels, "int32")  # or an ignore_class beyond the dtype would wrap
-    if ignore_class is None:
+    beyond = ignore_class is not None and "int64" not in dtype and abs(ignore_class) >= 2**31
+    if ignore_class is None or beyond:  # no label of this dtype can be void
         labelled = ops.ones_like(labels, dtype="bool")
     else:
         labelled = ops.not_equal(labels, ignore_class)

@@ -90,7 +90,8 @@ class WeightedCrossentropy(keras.losses.Loss):
         neutral = 0.0 if self.from_logits else 1 / y_pred.shape[-1]
         y_pred = ops.where((weights != 0)[..., None], y_pred, neutral)
         # void is from here on a label that no class has
-        labels = ops.where(known, ops.where(labelled, labels, VOID), UNKNOWN)
+        counts = labelled & (weights != 0)
+        labels = ops.where(counts, ops.where(known, labels, UNKNOWN), VOID)
         loss = super().__call__(labels, y_pred, weights)
         if self.reduction in MEANS:
             # Keras has divided by all pixels, the void ones too

@@ -107,7 +107,7 @@ class SegmentationMetrics(keras.metrics.Metric):
         unscored = ops.any(labelled & known & ~finite)
         self.unscored.assign(ops.maximum(self.unscored, ops.cast(unscored, self.unscored.dtype)))
         predicted, _, is_class = split_labels(prediction, self.num_classes, name="y_pred")
-        self._add(truth, predicted, labelled & known & is_class)
+        self._add(truth, predicted, labelled & known & finite & is_class)
 
     def result(self):
         """Return a dict of four scalars, see the class."""
@@ -137,7 +137,12 @@ class SegmentationMetrics(keras.metrics.Metric):
         return high.astype("int64") * WORD + low
 
     def per_class_iou(self):
-        """Return a float64 array `(num_classes,)`, NaN for classes that occur nowhere."""
+        """Return a float64 array `(num_classes,)`, NaN for classes that occur nowhere.
+
+        Where a prediction that counts was NaN or infinite all are NaN.
+        """
+        if int(ops.convert_to_numpy(self.unscored)):
+            return np.full(self.num_classes, np.nan)
         counts = self.confusion_matrix
         correct = np.diagonal(counts)
         union = counts.sum(axis=1) + counts.sum(axis=0) - correct
@@ -234,6 +239,10 @@ def boundary_f1(truth, prediction, num_classes, tolerance=None, ignore_class=Non
     """
     truth, prediction = _check_maps(truth, prediction)
     check_positive_integer("num_classes", num_classes)
+    num_classes = count_classes(int(num_classes))
+    ignore_class = as_label("ignore_class", ignore_class)
+    split_labels(truth, num_classes, ignore_class, "truth")  # raises for what is no class
+    split_labels(prediction, num_classes, name="prediction")
     if tolerance is None:
         tolerance = 0.0075 * np.hypot(*truth.shape)
     if not tolerance >= 0:
@@ -324,6 +333,11 @@ def rand_information_scores(truth, prediction, threshold=0.5):
         raise ValueError(
             "`prediction` should be the probability of cell, in [0, 1]. Received: values in "
             f"[{prediction.min()}, {prediction.max()}]. Divide 8-bit values by 255."
+        )
+    if not (truth >= 0).all() or (truth != np.floor(truth)).any():
+        raise ValueError(
+            "`truth` should hold whole numbers from 0 up, 0 for membrane. Received: values in "
+            f"[{truth.min()}, {truth.max()}], dtype={truth.dtype}"
         )
     cells = measure.label(truth, connectivity=1)
     if not cells.any():

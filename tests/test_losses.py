@@ -272,7 +272,9 @@ def test_what_does_not_count_may_be_nan(loss, of, rng):
         assert np.isfinite(expected)
 
 
-@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "mean", "sum"])
+@pytest.mark.parametrize(
+    "reduction", ["sum_over_batch_size", "mean", "sum", "mean_with_sample_weight"]
+)
 @pytest.mark.parametrize("loss", [WeightedCrossentropy, DiceCrossentropy])
 def test_a_batch_of_no_images_adds_nothing(loss, reduction):
     value = loss(reduction=reduction, ignore_class=VOID)(
@@ -314,3 +316,11 @@ def test_one_hot_masks_are_explained():
 def test_border_weights_are_finite(options):
     with pytest.raises(ValueError, match="both finite"):
         border_weights(np.ones((2, 2), int), **options)
+
+
+def test_a_label_that_is_none_may_stand_where_nothing_counts(rng):
+    labels = keras.ops.convert_to_tensor(np.array([[[0, 7]]]))
+    scores = rng.normal(size=(1, 1, 2, 3))
+    loss = WeightedCrossentropy(from_logits=True)
+    assert np.isnan(float(loss(labels, scores)))
+    assert np.isfinite(float(loss(labels, scores, np.array([[[1, 0]]]))))

@@ -441,7 +441,7 @@ def test_labels_that_are_none_are_refused(label):
         SegmentationMetrics(3, ignore_class=255).update_state(truth, np.zeros((1, 2, 2), int))
 
 
-@pytest.mark.parametrize("void", [-1, 1, 7, 255, 65535, 2**31 - 1, np.uint8(255), 255.0])
+@pytest.mark.parametrize("void", [-1, 1, 7, 255, 65535, 2**31 - 1, 2**40, np.uint8(255), 255.0])
 def test_void_is_any_integer(void):
     truth = np.array([[[0, 2, int(void)]]])
     metric = SegmentationMetrics(3, ignore_class=void)
@@ -463,6 +463,8 @@ def test_predictions_of_nan_are_no_score():
     metric = SegmentationMetrics(3, ignore_class=255)
     metric.update_state(ops.convert_to_tensor(truth), ops.convert_to_tensor(scores))
     assert all(np.isnan(float(score)) for score in metric.result().values())
+    assert np.isnan(metric.per_class_iou()).all()
+    assert metric.confusion_matrix.sum() == 3
     metric.reset_state()
     truth[0, 0, 0] = 255  # what does not count may be anything
     metric.update_state(ops.convert_to_tensor(truth), ops.convert_to_tensor(scores))
@@ -489,3 +491,24 @@ def test_fit_keeps_two_metrics(rng):
     truth = rng.integers(0, 3, (2, 4, 4))
     history = model.fit(rng.random((2, 4, 4, 1)), truth, verbose=0).history
     assert {"mean_iou", "foreground_mean_iou", "foreground_pixel_accuracy"} <= set(history)
+
+
+def test_a_void_label_beyond_the_dtype_marks_nothing():
+    metric = SegmentationMetrics(3, ignore_class=2**40)
+    metric.update_state(np.array([[[0, 2]]], "int32"), np.array([[[0, 2]]]))
+    assert metric.confusion_matrix.sum() == 2
+
+
+@pytest.mark.parametrize("wrong", [3, -1, 0.5])
+@pytest.mark.parametrize("argument", [0, 1])
+def test_boundaries_are_of_labels(wrong, argument):
+    maps = [np.zeros((4, 4)), np.zeros((4, 4))]
+    maps[argument][0, 0] = wrong
+    with pytest.raises(ValueError, match="whole numbers from 0 to 2"):
+        boundary_f1(*maps, num_classes=3)
+
+
+@pytest.mark.parametrize("wrong", [-1, 0.5, np.nan])
+def test_cells_have_whole_numbers(wrong):
+    with pytest.raises(ValueError, match="whole numbers from 0 up"):
+        rand_information_scores(np.array([[1, wrong]]), np.array([[0.9, 0.1]]))
