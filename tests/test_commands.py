@@ -54,7 +54,7 @@ def test_outputs_never_replace_the_image(photo, tmp_path, capsys):
         (["setup.cfg"], "unet_camvid", "cannot identify image"),
         (["x.png"], "unet_canvid", "Did you mean 'unet_camvid'"),
         (["x.png"], "missing.keras", "no model file"),
-        (["x.png"], "setup.cfg", "whole model"),
+        (["x.png"], "setup.cfg", "should be a whole .keras file"),
     ],
 )
 def test_errors_are_explained(

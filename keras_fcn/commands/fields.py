@@ -85,14 +85,15 @@ def _how(kind):
 
 def pixel_label(text):
     """Return (value, label) of 255=1, or (colour, label) of 128,64,128=1."""
-    pixel, _, label = text.partition("=")
-    try:
-        return (color(pixel) if "," in pixel else int(pixel)), int(label)
-    except ValueError as error:
+    match = re.fullmatch(r"(-?\d+)=(\d+)|(\d+,\d+,\d+)=(\d+)", text)
+    if match is None:
         raise argparse.ArgumentTypeError(
-            f"{text!r} should be the value or colour of a pixel and its label, as 255=1 or "
-            "128,64,128=1"
-        ) from error
+            "each value or colour of the masks should come with its label, VALUE=LABEL or "
+            f"RED,GREEN,BLUE=LABEL, all integers. Received: {text!r}. Write for example 0=0 255=1, "
+            "or 0,0,0=0 128,64,128=1, without spaces."
+        )
+    value, label, rgb, its_label = match.groups()
+    return (int(value), int(label)) if rgb is None else (color(rgb), int(its_label))
 
 
 def color(text):
@@ -101,7 +102,8 @@ def color(text):
         red, green, blue = map(int, text.split(","))
     except ValueError as error:
         raise argparse.ArgumentTypeError(
-            f"{text!r} should be a colour of three numbers, as 128,64,128"
+            f"a colour should be three integers, RED,GREEN,BLUE. Received: {text!r}. Write for "
+            "example 128,64,128, without spaces."
         ) from error
     return red, green, blue
 
@@ -112,10 +114,13 @@ def augmentation(text):
         return None
     name, _, value = text.partition("=")
     try:
+        if not value:
+            raise ValueError
         return name, value if name == "flip" else float(value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(
-            f"{text!r} should be none, or a name and a number, as scale=0.25, or flip=horizontal"
+            "an augmentation should be none, or a name and its value, NAME=VALUE. Received: "
+            f"{text!r}. Write for example flip=horizontal scale=0.25."
         ) from error
 
 

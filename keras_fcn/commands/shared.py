@@ -4,6 +4,8 @@ import argparse
 import re
 from pathlib import Path
 
+from keras_fcn.commands.fields import pixel_label
+
 
 def add_model(parser):
     parser.add_argument(
@@ -55,14 +57,14 @@ def add_mask_options(parser):
     parser.add_argument(
         "--values",
         nargs="+",
-        type=_label_of_value,
+        type=pixel_label,
         metavar="VALUE=LABEL",
         help="what the pixels of the masks stand for, as 0=0 255=1",
     )
     parser.add_argument(
         "--colors",
         nargs="+",
-        type=_label_of_color,
+        type=pixel_label,
         metavar="R,G,B=LABEL",
         help="what the colours of the masks stand for, as 0,0,0=0 128,64,128=1",
     )
@@ -108,27 +110,6 @@ def _positive_integer(text):
             f"it should be an integer of at least 1. Received: {text!r}. 512 is a good start."
         )
     return int(text)
-
-
-def _label_of_value(text):
-    match = re.fullmatch(r"(-?\d+)=(\d+)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(
-            "each value of the masks should come with its label, VALUE=LABEL, both integers. "
-            f"Received: {text!r}. Write for example 0=0 255=1."
-        )
-    return int(match[1]), int(match[2])
-
-
-def _label_of_color(text):
-    match = re.fullmatch(r"(\d+),(\d+),(\d+)=(\d+)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(
-            "each colour of the masks should come with its label, RED,GREEN,BLUE=LABEL, all "
-            f"integers. Received: {text!r}. Write for example 0,0,0=0 128,64,128=1, without spaces."
-        )
-    *color, label = map(int, match.groups())
-    return tuple(color), label
 
 
 def mapping(pairs):
