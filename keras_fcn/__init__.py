@@ -6,6 +6,21 @@ The names below are imported when they are first asked for.
 import importlib
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what type checkers and editors see of the lazy names
+    from keras_fcn.caffe import load_caffemodel
+    from keras_fcn.cards import pretrained
+    from keras_fcn.catalogue import classes_of, from_pretrained, load_model, set_classes
+    from keras_fcn.convolutionize import compare, dense_to_conv, fully_convolutional, window_of
+    from keras_fcn.evaluation import evaluate
+    from keras_fcn.exports import export
+    from keras_fcn.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
+    from keras_fcn.inference import find_objects, predict_folder, predict_image, predict_objects
+    from keras_fcn.receptive_fields import receptive_field
+    from keras_fcn.tuning import HyperFCN, HyperUNet
+    from keras_fcn.unet import UNet
+    from keras_fcn.vgg16 import load_vgg16
 
 __version__ = "0.1.0"
 
@@ -75,4 +90,4 @@ def _is_command():
 # A saved model names our layers, and Keras finds only those that are registered. The command
 # line does without until a command runs: help and errors of usage come at once.
 if not _is_command():
-    from keras_fcn import layers, losses, metrics, optimizers  # noqa: F401
+    from keras_fcn import layers, losses, metrics, optimizers

@@ -4,6 +4,9 @@ Long, Shelhamer and Darrell, Fully Convolutional Networks for Semantic
 Segmentation, CVPR 2015. The layers bear the names of the authors' networks.
 """
 
+import os
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
@@ -21,16 +24,16 @@ AT_ONCE_SCALES = {"pool4": 0.01, "pool3": 0.0001}
 
 
 def FCN32s(
-    input_shape=(None, None, 3),
-    num_classes=21,
-    weights=None,
-    classifier_activation="softmax",
-    padding="same",
-    fc_filters=4096,
-    batch_norm=False,
-    include_preprocessing=True,
-    name="fcn32s",
-):
+    input_shape: Sequence[int | None] = (None, None, 3),
+    num_classes: int = 21,
+    weights: str | os.PathLike | None = None,
+    classifier_activation: str | None = "softmax",
+    padding: str = "same",
+    fc_filters: int = 4096,
+    batch_norm: bool = False,
+    include_preprocessing: bool = True,
+    name: str = "fcn32s",
+) -> keras.Model:
     """FCN-32s: VGG16's class scores at 1/32 of the image, upsampled at once.
 
     Args:
@@ -77,16 +80,16 @@ def FCN32s(
 
 
 def FCN16s(
-    input_shape=(None, None, 3),
-    num_classes=21,
-    weights=None,
-    classifier_activation="softmax",
-    padding="same",
-    fc_filters=4096,
-    batch_norm=False,
-    include_preprocessing=True,
-    name="fcn16s",
-):
+    input_shape: Sequence[int | None] = (None, None, 3),
+    num_classes: int = 21,
+    weights: str | os.PathLike | None = None,
+    classifier_activation: str | None = "softmax",
+    padding: str = "same",
+    fc_filters: int = 4096,
+    batch_norm: bool = False,
+    include_preprocessing: bool = True,
+    name: str = "fcn16s",
+) -> keras.Model:
     """FCN-16s: the scores of pool4 refine those of fc7, then 16 times upsampled.
 
     Arguments, return value and errors are those of `FCN32s`. `weights` may also be the
@@ -105,16 +108,16 @@ def FCN16s(
 
 
 def FCN8s(
-    input_shape=(None, None, 3),
-    num_classes=21,
-    weights=None,
-    classifier_activation="softmax",
-    padding="same",
-    fc_filters=4096,
-    batch_norm=False,
-    include_preprocessing=True,
-    name="fcn8s",
-):
+    input_shape: Sequence[int | None] = (None, None, 3),
+    num_classes: int = 21,
+    weights: str | os.PathLike | None = None,
+    classifier_activation: str | None = "softmax",
+    padding: str = "same",
+    fc_filters: int = 4096,
+    batch_norm: bool = False,
+    include_preprocessing: bool = True,
+    name: str = "fcn8s",
+) -> keras.Model:
     """FCN-8s: the scores of pool4 and pool3 refine those of fc7, then 8 times upsampled.
 
     Arguments, return value and errors are those of `FCN32s`. `weights` may also be the
@@ -132,16 +135,16 @@ def FCN8s(
 
 
 def FCN8sAtOnce(
-    input_shape=(None, None, 3),
-    num_classes=21,
-    weights=None,
-    classifier_activation="softmax",
-    padding="same",
-    fc_filters=4096,
-    batch_norm=False,
-    include_preprocessing=True,
-    name="fcn8s_at_once",
-):
+    input_shape: Sequence[int | None] = (None, None, 3),
+    num_classes: int = 21,
+    weights: str | os.PathLike | None = None,
+    classifier_activation: str | None = "softmax",
+    padding: str = "same",
+    fc_filters: int = 4096,
+    batch_norm: bool = False,
+    include_preprocessing: bool = True,
+    name: str = "fcn8s_at_once",
+) -> keras.Model:
     """FCN-8s for training in one stage, with pool4 and pool3 scaled down.
 
     The factors 0.01 and 0.0001 bring the skips to the size of fc7's features, so

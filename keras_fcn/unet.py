@@ -4,6 +4,9 @@ Ronneberger, Fischer and Brox, U-Net: Convolutional Networks for Biomedical
 Image Segmentation, MICCAI 2015.
 """
 
+import os
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import layers
@@ -17,19 +20,19 @@ UPSAMPLINGS = ("transpose", "bilinear")
 
 
 def UNet(
-    input_shape=(None, None, 3),
-    num_classes=2,
-    weights=None,
-    classifier_activation="softmax",
-    padding="same",
-    filters=(64, 128, 256, 512, 1024),
-    encoder=None,
-    batch_norm=False,
-    dropout=0.5,
-    upsampling="transpose",
-    include_preprocessing=True,
-    name="unet",
-):
+    input_shape: Sequence[int | None] = (None, None, 3),
+    num_classes: int = 2,
+    weights: str | os.PathLike | None = None,
+    classifier_activation: str | None = "softmax",
+    padding: str = "same",
+    filters: Sequence[int] = (64, 128, 256, 512, 1024),
+    encoder: str | None = None,
+    batch_norm: bool = False,
+    dropout: float = 0.5,
+    upsampling: str = "transpose",
+    include_preprocessing: bool = True,
+    name: str = "unet",
+) -> keras.Model:
     """U-Net: a contracting path, an expanding path, and skips between them.
 
     Args:
