@@ -8,12 +8,22 @@ import os
 import sys
 import warnings
 
-from keras_fcn.commands import check_data, evaluate, export, models, plan, predict, train, tune
+from keras_fcn.commands import (
+    check_data,
+    demo,
+    evaluate,
+    export,
+    models,
+    plan,
+    predict,
+    train,
+    tune,
+)
 from keras_fcn.commands.errors import explain, is_expected
 from keras_fcn.commands.quiet import import_quietly
 from keras_fcn.remedies import on_the_command_line
 
-COMMANDS = (predict, evaluate, train, plan, tune, check_data, export, models)
+COMMANDS = (predict, evaluate, train, plan, tune, check_data, export, models, demo)
 # Exit statuses as a shell gives them for the signals.
 INTERRUPTED = 130
 BROKEN_PIPE = 141

@@ -1,0 +1,78 @@
+"""What the two tabs share: the way in for a picture, and errors that are shown as text."""
+
+import functools
+
+import gradio as gr
+
+from keras_fcn.page import markup, pictures
+
+# The browser reads the file, and holds it; only pictures within the limit are sent.
+UPLOAD = """
+element.addEventListener("change", (event) => {
+  const [file] = event.target.files;
+  if (!file) return;
+  const send = (data) => {
+    props.value = {name: file.name, size: file.size, data};
+    trigger("upload");
+  };
+  if (file.size > props.most_bytes) return send(null);  // the server says why
+  const reader = new FileReader();
+  reader.onload = () => send(reader.result.split(",")[1] ?? "");
+  reader.onerror = () => send("");
+  reader.readAsDataURL(file);
+});
+"""
+
+
+def explained(answer):
+    """Return a function whose errors become HTML that explains them."""
+
+    @functools.wraps(answer)
+    def wrapped(*arguments):
+        try:
+            return answer(*arguments)
+        except (ValueError, OSError, ImportError) as error:
+            return markup.error(error)
+
+    return wrapped
+
+
+def on(event, function, inputs, outputs, **settings):
+    """Let a function answer an event of the page, one question at a time."""
+    return event(
+        function, inputs, outputs, api_visibility="private", concurrency_id="model", **settings
+    )
+
+
+def picture_input(limits):
+    """Add the place to drop a picture, the samples, and the view of what was chosen.
+
+    Args:
+        limits: `keras_fcn.page.pictures.Limits`.
+
+    Returns:
+        The component whose value `pictures.read_picture` reads.
+    """
+    picture = gr.HTML(
+        value=None,
+        html_template='<label class="kf-drop"><input type="file" accept="image/*,.tif,.tiff">'
+        f"Drop a picture here, or click to choose one<br><small>up to {limits.megabytes:g} MB and "
+        f"{limits.pixels:,} pixels</small></label>",
+        js_on_load=UPLOAD,
+        apply_default_css=False,
+        elem_classes="kf-picture",
+        most_bytes=limits.bytes,
+    )
+    names = list(pictures.samples())
+    sample = gr.Dropdown(names, value=None, label="or take a sample", elem_classes="kf-sample")
+    view = gr.HTML(apply_default_css=False, elem_classes="kf-view")
+
+    @explained
+    def show(picture):
+        return markup.preview(picture["name"], pictures.read_picture(picture, limits))
+
+    on(picture.upload, show, picture, view)
+    on(sample.input, pictures.sample_picture, sample, picture).then(
+        show, picture, view, api_visibility="private"
+    )
+    return picture

@@ -1,0 +1,143 @@
+"""Pictures from the browser, within limits, and the samples that come with other packages."""
+
+import base64
+import binascii
+import dataclasses
+import importlib.util
+import io
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+from keras_fcn.datasets.files import read_image
+from keras_fcn.remedies import spell
+
+# name on the page: (package, file inside it); these need no download
+SAMPLES = {
+    "palace (scikit-learn)": ("sklearn", "datasets/images/china.jpg"),
+    "flower (scikit-learn)": ("sklearn", "datasets/images/flower.jpg"),
+    "astronaut (scikit-image)": ("skimage", "data/astronaut.png"),
+    "cat (scikit-image)": ("skimage", "data/chelsea.png"),
+    "coffee (scikit-image)": ("skimage", "data/coffee.png"),
+    "rocket (scikit-image)": ("skimage", "data/rocket.jpg"),
+    "cell (scikit-image)": ("skimage", "data/cell.png"),
+    "stained cells (scikit-image)": ("skimage", "data/ihc.png"),
+    "retina (scikit-image)": ("skimage", "data/retina.jpg"),
+    "coins (scikit-image)": ("skimage", "data/coins.png"),
+}
+JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
+PNG = {"format": "PNG"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """How large a picture may be."""
+
+    megabytes: float = 20
+    pixels: int = 16_000_000
+
+    @property
+    def bytes(self):
+        return int(self.megabytes * 1e6)
+
+    def check_bytes(self, name, size):
+        """Raise `ValueError` for a file of too many bytes."""
+        if size > self.bytes:
+            raise ValueError(
+                f"A picture should have {self.megabytes:g} MB or less. Received: {name}, with "
+                f"{size / 1e6:.1f} MB. Send a smaller one, or start the page with a larger "
+                f"{spell('max_megabytes')}."
+            )
+
+    def too_many_pixels(self, name, what):
+        """Return the error for a picture of too many pixels."""
+        return ValueError(
+            f"A picture should have {self.pixels:,} pixels or fewer. Received: {name}, with "
+            f"{what}. Make it smaller, or start the page with a larger {spell('max_pixels')}."
+        )
+
+
+def read_picture(picture, limits, channels=3):
+    """Decode a picture, after a check of its bytes and of the pixels that its header tells.
+
+    Args:
+        picture: dict of `name`, `size` in bytes, and `data`, the file in base64; None when
+            the file was too large to be sent.
+        limits: `Limits`.
+        channels: 1 for gray, 3 for RGB.
+
+    Returns:
+        uint8 array `(height, width, channels)`, upright.
+
+    Raises:
+        ValueError: without a picture, for one beyond the limits, or a file that is no
+            image; it says what came, and what to do.
+    """
+    if not picture:
+        raise ValueError("There is no picture yet. Drop one, or choose a sample.")
+    name = Path(str(picture.get("name", ""))).name or "picture"
+    data = picture.get("data") or ""
+    limits.check_bytes(name, max(int(picture.get("size") or 0), len(data) * 3 // 4 - 2))
+    try:
+        content = base64.b64decode(data, validate=True)
+    except binascii.Error as error:
+        raise ValueError(
+            f"A picture should be sent as base64. Received: {name}: {error}."
+        ) from error
+    try:
+        with Image.open(io.BytesIO(content)) as header:  # reads no pixels
+            width, height = header.size
+    except Image.DecompressionBombError as error:
+        raise limits.too_many_pixels(name, f"more than Pillow opens: {error}") from error
+    except Exception as error:  # Pillow's decoders raise errors of many types
+        raise ValueError(
+            f"The file should be a picture, such as JPEG, PNG, TIFF or WebP. Received: {name}, "
+            f"with {len(content):,} bytes, which Pillow does not recognise. Open it in "
+            "a picture viewer and export it as PNG."
+        ) from error
+    if width * height > limits.pixels:
+        raise limits.too_many_pixels(name, f"{width} x {height} = {width * height:,}")
+    return _decode(content, name, limits, channels)
+
+
+def _decode(content, name, limits, channels):
+    """Read the pixels by way of a file that is gone before this returns."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        path.write_bytes(content)
+        try:
+            return read_image(path, channels, max_pixels=limits.pixels)
+        except ValueError as error:
+            raise ValueError(str(error).replace(str(path), name)) from error
+
+
+def samples():
+    """Return {name: path} of the sample pictures whose packages are installed."""
+    found = {}
+    for name, (package, file) in SAMPLES.items():
+        spec = importlib.util.find_spec(package)
+        if spec and (path := Path(spec.submodule_search_locations[0], file)).is_file():
+            found[name] = path
+    return found
+
+
+def sample_picture(name):
+    """Return a sample as the browser would send it."""
+    path = samples()[name]
+    content = path.read_bytes()
+    return {
+        "name": path.name,
+        "size": len(content),
+        "data": base64.b64encode(content).decode(),
+    }
+
+
+def data_url(picture, form=JPEG):
+    """Return a Pillow image, or an array `(height, width, 1 or 3)`, as a `data:` URL."""
+    if not isinstance(picture, Image.Image):
+        picture = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture)
+    buffer = io.BytesIO()
+    picture.save(buffer, **form)
+    kind = form["format"].lower()
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
