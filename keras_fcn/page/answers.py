@@ -16,6 +16,7 @@ from keras_fcn.visualize import entropy_map, overlay
 
 TILE = 1024  # pixels: larger pictures are predicted in tiles
 KEPT_MODELS = 3
+MOST_CLASSES = 256  # of a palette PNG
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +105,11 @@ def answer(name, read):
     start = time.perf_counter()
     scores = predict_image(model, given, tile_size=TILE if large else None)
     seconds = time.perf_counter() - start
+    if len(classes) > MOST_CLASSES:
+        raise ValueError(
+            f"The page shows {MOST_CLASSES} classes or fewer. Received: {name}, with "
+            f"{len(classes)}. Call `keras_fcn.predict_image` instead."
+        )
     if scores.shape[:2] != image.shape[:2]:
         raise ValueError(
             "The page shows models whose map has the picture's size. Received: a map of "

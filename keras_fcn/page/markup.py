@@ -203,7 +203,7 @@ def window_table(pair, scores, count=5):
     )
     return (
         '<div class="kf-scroll"><table class="kf-table"><thead><tr><th>this window</th>'
-        "<th>dense layers</th><th>convolution</th><th>sliding over the picture</th></tr></thead>"
+        "<th>dense layers</th><th>convolution</th><th>sliding</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div><p>Largest difference from the dense layers: "
         f"{alone:.1e} by convolution on the window, {there:.1e} sliding.{padding}</p>"
     )

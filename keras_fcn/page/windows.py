@@ -136,7 +136,7 @@ def vgg16_pair(path):
         raise ValueError(
             "VGG16's weights should be a file of `keras.applications.VGG16` with its dense layers, "
             "such as vgg16_weights_tf_dim_ordering_tf_kernels.h5. Received: "
-            f"'{path}', which does not fit: {error}"
+            f"'{path}', which does not fit: {str(error).splitlines()[0]}"
         ) from error
     names = tuple(f"class {label}" for label in range(model.output_shape[-1]))
     return _pair(model, names, keras.applications.vgg16.preprocess_input)

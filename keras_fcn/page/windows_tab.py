@@ -8,7 +8,7 @@ import numpy as np
 from keras_fcn.page import markup, pictures, windows
 from keras_fcn.page.controls import explained, on, picture_input
 
-SMALL = "a small VGG, fitted here in some seconds"
+SMALL = "small VGG, fitted here"
 VGG16 = "VGG16"
 # A pointer pressed on the picture is at the centre of the window that it asks for. The window
 # follows at once; scores are asked for some times a second, and where the pointer leaves it.
