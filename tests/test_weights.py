@@ -353,7 +353,7 @@ def test_wrong_weights_are_explained(rng, tmp_path):
 @pytest.mark.parametrize("name", pretrained())
 def test_shipped_weights_are_what_their_card_says(name):
     card = pretrained()[name]
-    assert set(card) == CARD_KEYS
+    assert set(card) - {"objects"} == CARD_KEYS
     path = cards._directory() / card["file"]
     assert sha256(path) == card["sha256"]
     assert path.stat().st_size == card["bytes"]
@@ -362,7 +362,7 @@ def test_shipped_weights_are_what_their_card_says(name):
     assert model.count_params() == card["parameters"]
     np.testing.assert_allclose(fingerprint(model), card["fingerprint"], atol=1e-3)
     with h5py.File(path) as file:
-        assert file["layers/conv2d/vars/0"].dtype == "float16"
+        assert file["layers/conv2d/vars/0"].dtype in ("float16", "int8")
 
 
 def test_fingerprint_tells_weights_apart(rng):
