@@ -68,8 +68,8 @@ def split_labels(y_true, num_classes, ignore_class=None, name="y_true"):
         ValueError: when an array on the host holds a label that is neither.
     """
     if not ops.is_tensor(y_true):
-        _check_labels(np.asarray(y_true), num_classes, ignore_class, name)
-    labels = ops.convert_to_tensor(y_true)
+        return _split_on_the_host(np.asarray(y_true), num_classes, ignore_class, name)
+    labels = y_true
     dtype = keras.backend.standardize_dtype(labels.dtype)
     if dtype == "bool" or dtype.endswith(("int8", "int16")):
         labels = ops.cast(labels, "int32")  # or an ignore_class beyond the dtype would wrap
@@ -83,6 +83,15 @@ def split_labels(y_true, num_classes, ignore_class=None, name="y_true"):
         known = known & ops.equal(labels, ops.floor(labels))
     labels = ops.cast(ops.where(known & labelled, labels, ops.zeros_like(labels)), "int32")
     return labels, labelled, known | ~labelled
+
+
+def _split_on_the_host(labels, num_classes, ignore_class, name):
+    """Split a NumPy array, whose labels may be beyond the integers of a backend."""
+    _check_labels(labels, num_classes, ignore_class, name)
+    labelled = np.ones(labels.shape, bool) if ignore_class is None else labels != ignore_class
+    labels = np.where(labelled, labels, 0).astype("int32")
+    known = np.ones(labels.shape, bool)
+    return tuple(ops.convert_to_tensor(array) for array in (labels, labelled, known))
 
 
 def drop_channel(y_true, rank):
