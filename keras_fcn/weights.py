@@ -164,7 +164,8 @@ def _reason(error):
 
 def _check_parameters(path):
     """Raise `ValueError` if the network is much larger than what its file holds of weights."""
-    config = read_config(path)
+    # an optimizer would make its variables with numbers
+    config = {key: part for key, part in read_config(path).items() if key != "compile_config"}
     with open_weights(path) as file:
         held = sum(claimed_bytes(file).values())
     if config["class_name"] not in ("Functional", "Sequential"):

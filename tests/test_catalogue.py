@@ -14,6 +14,7 @@ from keras import layers
 from keras_fcn import UNet, cards, classes_of, from_pretrained, load_model, set_classes
 from keras_fcn.classes import Classes
 from keras_fcn.layers import Predictions
+from keras_fcn.optimizers import Muon
 from keras_fcn.remedies import on_the_command_line
 
 
@@ -73,6 +74,17 @@ def test_any_model_of_maps_is_loaded(saved):
     nested = on_images(UNet(num_classes=3, filters=(4, 8)))
     set_classes(nested, Classes("abc"))
     assert classes_of(nested).names == tuple("abc")
+
+
+@pytest.mark.parametrize("optimizer", ["adam", keras.optimizers.SGD, Muon])
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_compiled_model_is_loaded(saved, optimizer, trained):
+    model = UNet(num_classes=2, filters=(4, 8))
+    optimizer = optimizer if isinstance(optimizer, str) else optimizer(0.1)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    if trained:
+        model.fit(np.zeros((1, 8, 8, 3)), np.zeros((1, 8, 8), int), verbose=0)
+    assert load_model(saved(model)).output_shape[-1] == 2
 
 
 def test_one_channel_tells_two_classes_apart():

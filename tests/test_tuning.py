@@ -456,8 +456,7 @@ def test_networks_left_out_do_not_count_and_all_failed_is_told_alike(
     assert len(trials) > 2
     capsys.readouterr()
 
-    monkeypatch.setattr(HyperUNet, "compile", lambda *_: 1 / 0)
-    monkeypatch.setattr("keras_fcn.tuning.search._first_space", lambda hypermodel: [])
+    monkeypatch.setattr("keras_fcn.losses.WeightedCrossentropy.call", lambda *_: 1 / 0)
     output = tmp_path / "failed"
     command = ["tune", *options(data, output, "--trials", "1")]
     messages = []
