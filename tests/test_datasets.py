@@ -623,7 +623,7 @@ def devkit(tmp_path, monkeypatch):
         for name in "abcde":
             save(tmp_path / year / "JPEGImages" / f"{name}.jpg", np.full((6, 8, 3), 90))
             mask = Image.fromarray(np.tile(np.uint8([0, 20, 255, 0]), (6, 2)), mode="P")
-            mask.putpalette(np.arange(768) % 256)
+            mask.putpalette((np.arange(768) % 256).astype("uint8").tobytes())
             path = tmp_path / year / "SegmentationClass" / f"{name}.png"
             path.parent.mkdir(exist_ok=True)
             mask.save(path)

@@ -762,10 +762,10 @@ def test_pictured_images_show_the_rarest_classes():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        (["--augment", "zoom"], "scale=0.25, or flip=horizontal"),
-        (["--augment", "scale=big"], "scale=0.25, or flip=horizontal"),
-        (["--values", "255"], "as 255=1"),
-        (["--class-colors", "1,2"], "as 128,64,128"),
+        (["--augment", "zoom"], "flip=horizontal scale=0.25"),
+        (["--augment", "scale=big"], "flip=horizontal scale=0.25"),
+        (["--values", "255"], "for example 0=0 255=1"),
+        (["--class-colors", "1,2"], "for example 128,64,128"),
         (["--epochs", "many"], "invalid int value"),
     ],
 )
