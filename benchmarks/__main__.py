@@ -26,7 +26,8 @@ def processor():
     """Return the processor's name, its cores, and which fast number formats it has."""
     path = Path("/proc/cpuinfo")
     text = path.read_text() if path.exists() else ""
-    lines = dict(line.split("\t: ", 1) for line in text.splitlines() if "\t: " in line)
+    pairs = (line.partition(":") for line in text.splitlines())
+    lines = {name.strip(): value.strip() for name, _, value in pairs}
     name = lines.get("model name", platform.processor())
     flags = lines.get("flags", "").split()
     formats = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni") if flag in flags]
