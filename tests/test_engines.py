@@ -54,6 +54,22 @@ def test_engines_give_what_keras_gives(build, engine, image, narrow_vgg16, rng):
     np.testing.assert_allclose(tiles, expected, atol=1e-4 * abs(expected).max())
 
 
+def test_mixed_precision_computes_in_float32_in_an_engine(engine, image, rng):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = UNet(**SCORES)
+    keras.config.set_dtype_policy("float32")
+    randomize(model, rng)
+    exact = UNet(**SCORES)
+    exact.set_weights(model.get_weights())
+    expected, rounded = predict_image(exact, image), predict_image(model, image)
+    tolerance = 1e-4 * abs(expected).max()
+    assert abs(rounded - expected).max() > 5 * tolerance  # Keras does as the model says
+    result = predict_image(model, image, engine=engine)
+    np.testing.assert_allclose(result, expected, atol=tolerance)
+    np.testing.assert_array_equal(predict_image(model, image), rounded)  # and still does
+    assert model.get_layer("conv1_1").compute_dtype == "bfloat16"
+
+
 @pytest.mark.slow
 def test_an_engine_is_compiled_once_and_anew_for_other_weights(engine, image, monkeypatch, rng):
     compilations = []

@@ -227,6 +227,9 @@ def test_paths_folders_and_patterns(photos, tmp_path, monkeypatch):
     assert stems(photos / "deep" / "c.jpg") == ["c"]
     # what lies in the output folder is no image
     assert stems("photos", "photos/deep") == ["a", "b"]
+    with pytest.raises(FileNotFoundError, match="in the output folder 'photos' counts only where"):
+        stems("photos", "photos")
+    assert stems("photos/a.png", "photos") == ["a"]
     (tmp_path / "empty").mkdir()
     for nothing in ("empty", "photos/*.tif", []):
         with pytest.raises(FileNotFoundError, match="should be an image to predict"):

@@ -142,6 +142,8 @@ def test_classes_of_a_folder(tmp_path):
     assert found.colors == ((0, 0, 0), (9, 8, 7))
     assert read_classes((tmp_path / "images", tmp_path / "masks")).names == found.names
     assert read_classes(tmp_path, names=["a", "b"]).names == ("a", "b")
+    (tmp_path / "classes.csv").rename(tmp_path / "masks" / "classes.csv")
+    assert read_classes(tmp_path).names == found.names  # among the masks, too
     assert read_classes(tmp_path, colors={(5, 5, 5): 0, (6, 6, 6): 1}).names == found.names
     with pytest.raises(ValueError, match="3 and 2"):
         read_classes(tmp_path, 3, names=["a", "b"])

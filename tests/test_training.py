@@ -566,6 +566,20 @@ def planned(folder, machine=MACHINE, **arguments):
     return training.plan.plan(recipe, training.labels.read_data(recipe), machine)
 
 
+@pytest.mark.parametrize(
+    ("bands", "kind", "saturation"), [(1, "gray", 0), (3, "coloured", 0.5), (5, "5-band", 0)]
+)
+def test_colours_are_varied_of_rgb_alone(bands, kind, saturation, rng, tmp_path):
+    for k in range(5):
+        for folder in ("images", "masks"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        np.save(tmp_path / f"images/{k}.npy", rng.integers(0, 256, (32, 40, bands), "uint8"))
+        np.save(tmp_path / f"masks/{k}.npy", rng.integers(0, 2, (32, 40), "uint8"))
+    recipe, reasons = planned(tmp_path)
+    assert (recipe.augment.saturation, recipe.augment.hue > 0) == (saturation, saturation > 0)
+    assert reasons["augment"].startswith(f"{kind} images")
+
+
 def test_plan_follows_the_data(tmp_path):
     """A street has its sky above; cells lie any way. Small images have small crops."""
     rng = np.random.default_rng(0)

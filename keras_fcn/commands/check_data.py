@@ -23,7 +23,7 @@ def add(commands):
     check.add_argument("--images", type=Path, metavar="DIR")
     check.add_argument("--masks", type=Path, metavar="DIR", help="0001.png belongs to 0001.jpg")
     check.add_argument("--classes", type=int, metavar="N", help="number of classes")
-    add_mask_options(check)
+    add_mask_options(check, void="none, all labels are looked at")
     add_file_options(check)
     check.set_defaults(run=run)
 

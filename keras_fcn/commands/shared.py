@@ -47,12 +47,12 @@ def add_folders(parser):
     )
 
 
-def add_mask_options(parser):
+def add_mask_options(parser, void="that of the data set or the weights, else 255"):
     parser.add_argument(
         "--ignore",
         type=int,
         metavar="LABEL",
-        help="the label of void pixels (default: that of the data set or the weights, else 255)",
+        help=f"the label of void pixels (default: {void})",
     )
     parser.add_argument(
         "--values",

@@ -91,13 +91,15 @@ def read_classes(
 def find_class_file(source) -> Path | None:
     """Return the `classes.csv` of a folder or of a pair of folders, or None.
 
-    It lies in the folder, or in one of the pair or the folder above.
+    It lies in the folder or among its masks, or in one of the pair or the folder above.
     """
+    from keras_fcn.datasets.folder import MASKS
+
     if isinstance(source, tuple | list):
         images, masks = map(Path, source)
         folders = [masks, images, masks.parent]
     else:
-        folders = [Path(source)]
+        folders = [Path(source), *(Path(source, name) for name in MASKS)]
     return next((folder / FILE for folder in folders if (folder / FILE).is_file()), None)
 
 

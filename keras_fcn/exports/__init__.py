@@ -1,6 +1,5 @@
 """Models as files of other runtimes, each run there before it bears its name."""
 
-import contextlib
 from pathlib import Path
 
 import keras
@@ -11,6 +10,7 @@ from keras_fcn.atomic import replacing
 from keras_fcn.catalogue import classes_of
 from keras_fcn.exports.formats import Exported
 from keras_fcn.exports.table import FORMATS, check_packages, open_export
+from keras_fcn.inference.engines import in_float32
 
 __all__ = ["Exported", "export", "open_export"]
 
@@ -61,7 +61,7 @@ def export(model, path, format):
     kind = FORMATS[format]
     check_packages(format, (*kind.converters, kind.runtime))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _float32(model), replacing(path) as beside:
+    with in_float32(model), replacing(path) as beside:
         free = _free_size(model)
         examples = [(images, call(free, images)) for images in example_images(free)]
         kind.write(free, beside, classes_of(model))
@@ -97,21 +97,6 @@ def _check_model(model):
             f"{shapes} of inputs and outputs. A classifier becomes such a model by "
             "`keras_fcn.fully_convolutional`."
         )
-
-
-@contextlib.contextmanager
-def _float32(model):
-    """Let a model of mixed precision compute in float32, as the formats do."""
-    layers = list(model._flatten_layers())
-    policies = [layer.dtype_policy for layer in layers]
-    try:
-        for layer, policy in zip(layers, policies, strict=True):
-            if policy.name.startswith("mixed_"):
-                layer.dtype_policy = "float32"
-        yield
-    finally:
-        for layer, policy in zip(layers, policies, strict=True):
-            layer.dtype_policy = policy
 
 
 def _free_size(model):

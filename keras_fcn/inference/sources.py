@@ -46,7 +46,8 @@ def find_jobs(source: str | os.PathLike | Iterable, output: str | os.PathLike) -
         raise FileNotFoundError(
             "There should be an image to predict. Received: "
             f"{', '.join(repr(str(path)) for path in sources) or 'no path'}, where none is, with "
-            f"one of the suffixes {', '.join(SUFFIXES)}."
+            f"one of the suffixes {', '.join(SUFFIXES)}. What is in the output folder "
+            f"'{output}' counts only where it is named itself."
         )
     return jobs
 

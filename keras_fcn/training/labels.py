@@ -30,7 +30,7 @@ class Labels:
         upright: share of the pixels that would have to change their class for the upper
             halves of the training images to hold what the lower ones hold, 0 to 1.
         values: smallest and largest pixel of a sample of the training images.
-        colored: whether channels differ in that sample.
+        colored: whether the images are RGB and channels differ in that sample.
         object_size: side of the square as large as the median connected piece of a class,
             in pixels, of that sample; the largest class left out.
     """
@@ -101,7 +101,8 @@ def read_data(task):
         sizes=np.array(counted["train"].sizes),
         upright=counted["train"].upright(len(classes)),
         values=(int(min(i.min() for i in images)), int(max(i.max() for i in images))),
-        colored=any((image != image[..., :1]).any() for image in images),
+        colored=images[0].shape[-1] == 3
+        and any((image != image[..., :1]).any() for image in images),
         object_size=objects,
     )
 

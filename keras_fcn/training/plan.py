@@ -164,6 +164,8 @@ def _plan_batches(crop_size, machine):
 def _plan_augmentation(data):
     color = {"saturation": 0.5, "hue": 0.05} if data.colored else {}
     colors = "coloured" if data.colored else "gray"
+    if data.channels not in (1, 3):  # saturation and hue are of RGB
+        colors = f"{data.channels}-band"
     if data.upright > UPRIGHT:
         augmentation = Augmentation("horizontal", scale=0.4, contrast=0.3, brightness=0.15, **color)
         return augmentation, f"{colors} images, whose classes lie differently above and below"
