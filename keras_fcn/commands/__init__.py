@@ -4,6 +4,7 @@ The modules import what is heavy when they run, so that help and errors of usage
 """
 
 import argparse
+import contextlib
 import os
 import sys
 import warnings
@@ -38,6 +39,8 @@ def main(arguments=None):
             return _run(options)
         except KeyboardInterrupt:
             print("keras-fcn: stopped", file=sys.stderr)
+            if arguments is None:
+                _leave()
             return INTERRUPTED
         except BrokenPipeError:  # who read the output has ended, as `| head` does
             _discard_output()
@@ -47,6 +50,17 @@ def main(arguments=None):
                 raise
             print(f"keras-fcn: error: {explain(error)}", file=sys.stderr)
             return 1
+
+
+def _leave():
+    """End the process with the status of an interruption.
+
+    Interrupted within an import, Python would at its end send itself the signal once more.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(INTERRUPTED)
 
 
 def _run(options):
