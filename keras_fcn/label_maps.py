@@ -8,6 +8,8 @@ import keras
 import numpy as np
 from keras import ops
 
+ROUNDING = 1e-3  # by how much other runtimes may leave [0, 1]
+
 
 def count_classes(channels: int) -> int:
     """Return how many classes a network of so many output channels has.
@@ -29,7 +31,8 @@ def to_labels(scores: np.ndarray) -> np.ndarray:
         int32 array `(...)`.
 
     Raises:
-        ValueError: when a score is NaN or infinite.
+        ValueError: when a score is NaN or infinite, or that of one channel is no
+            probability.
 
     Example:
 
@@ -47,8 +50,20 @@ def to_labels(scores: np.ndarray) -> np.ndarray:
             "numbers; train again with a lower learning rate, or mend the image."
         )
     if scores.shape[-1] == 1:
+        _check_probabilities(scores)
         return (scores[..., 0] > 0.5).astype("int32")
     return scores.argmax(-1).astype("int32")
+
+
+def _check_probabilities(scores):
+    """Raise for scores before their sigmoid, of which 0 and not 0.5 is the middle."""
+    lowest, highest = (scores.min(), scores.max()) if scores.size else (0, 1)
+    if lowest < -ROUNDING or highest > 1 + ROUNDING:
+        raise ValueError(
+            "One channel should be the probability of class 1, in [0, 1]. Received: scores from "
+            f"{lowest:.3g} to {highest:.3g}, as without a sigmoid. Let the model end in one: "
+            '`keras.Sequential([model, keras.layers.Activation("sigmoid")])`.'
+        )
 
 
 def split_labels(y_true, num_classes, ignore_class=None, name="y_true"):

@@ -150,6 +150,19 @@ def test_other_weights_or_options_are_refused(model, photos, tmp_path, rng):
     predict_folder(model, photos / "b.png", output, tile_size=8)  # gives the same numbers
 
 
+def test_the_remedy_of_a_run_that_did_nothing_works_in_its_folder(model, tmp_path, rng):
+    images = [rng.random((9, 12, 3)) for _ in range(2)]
+    for number, image in enumerate(images):
+        np.save(tmp_path / f"{number}.npy", image)
+    result = predict_folder(model, tmp_path / "*.npy", tmp_path / "out")
+    assert not result.done
+    assert "white=1" in next(iter(result.failed.values()))
+    assert len(predict_folder(model, tmp_path / "*.npy", tmp_path / "out", white=1).done) == 2
+    assert not (tmp_path / "out" / "errors.csv").exists()
+    with pytest.raises(FileExistsError, match="of another run, with other white"):
+        predict_folder(model, tmp_path / "*.npy", tmp_path / "out", white=2)
+
+
 def test_two_runs_at_once_are_refused(model, photos, tmp_path):
     (tmp_path / "out").mkdir()
     with locked(tmp_path / "out"), pytest.raises(FileExistsError, match="One run at a time"):

@@ -16,6 +16,14 @@ def test_the_highest_score_counts(rng):
     np.testing.assert_array_equal(to_labels(scores), scores.argmax(-1))
 
 
+@pytest.mark.parametrize("scores", [[-3, 2], [0.5, 2], [-1, 0.2]])
+def test_scores_without_their_sigmoid_are_refused(scores):
+    with pytest.raises(ValueError, match=r"probability of class 1.*sigmoid"):
+        to_labels(np.reshape(scores, (2, 1)))
+    assert to_labels(np.array([[-1e-7], [1 + 1e-7]])).tolist() == [0, 1]  # another runtime's
+    assert to_labels(np.zeros((0, 4, 1))).shape == (0, 4)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_scores_that_are_not_finite_have_no_label(value, channels):

@@ -250,6 +250,19 @@ def test_other_parameters_are_refused_with_a_way_on(long_recipe, tmp_path, monke
     assert f"`weights='{tmp_path / 'best.keras'}'`" in str(error.value)
 
 
+def test_a_run_that_did_nothing_begins_anew_with_other_parameters(recipe, tmp_path, monkeypatch):
+    def fail(*args):
+        raise MemoryError("smaller batches would fit")
+
+    recipe = dataclasses.replace(recipe, epochs=1)
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(training.fit, "_fit", fail)
+        train(recipe, tmp_path)
+    train(dataclasses.replace(recipe, batch_size=1), tmp_path)
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record["parameters"]["batch_size"] == record["given"]["batch_size"] == 1
+
+
 def test_one_run_at_a_time_writes_into_a_folder(recipe, tmp_path):
     with training.run.working_in(tmp_path), pytest.raises(FileExistsError, match="process"):
         train(recipe, tmp_path)

@@ -74,8 +74,8 @@ class Ledger:
                 f"'{file}' exists, and keras_fcn did not write it. Choose another output folder, "
                 "or move the file."
             )
-        if before is None:
-            write_json(path, run)
+        if before is None or not _holds_lines(self.folder / SUMMARY):
+            write_json(path, run)  # nothing is done, by which another run could be known
             return
         run = json.loads(json.dumps(run))
         differing = [name for name in run if before.get(name) != run[name]]
@@ -105,6 +105,10 @@ def _read_record(path):
     except (FileNotFoundError, ValueError):
         return None
     return record if isinstance(record, dict) and "weights" in record else None
+
+
+def _holds_lines(path):
+    return path.is_file() and path.read_text(encoding="utf-8").count("\n") > 1
 
 
 def _short(value):

@@ -34,6 +34,7 @@ from keras_fcn.training.recipe import arguments_of
 LOCK = ".lock"
 LEFTOVERS = ".writing-*"  # of `atomic.replacing`, after `kill -9`
 MONITOR = "val_mean_iou"
+STATES = ("last.keras", "best.keras")
 
 
 @contextlib.contextmanager
@@ -50,7 +51,7 @@ def working_in(output):
             output.rmdir()
 
 
-def read_record(output, parameters, record="training.json", result="model.keras"):
+def read_record(output, parameters, record="training.json", result="model.keras", states=STATES):
     """Return the record of an interrupted run of these parameters; None for a new run.
 
     Args:
@@ -58,6 +59,8 @@ def read_record(output, parameters, record="training.json", result="model.keras"
         parameters: dict of what the run depends on as it was given, as JSON stores it.
         record: name of the file that holds them from the beginning of a run.
         result: name of the file that a finished run has written.
+        states: names of what an interrupted run leaves. Without any nothing is done, and
+            the run begins anew, with other parameters if they are given.
 
     Raises:
         FileExistsError: when it holds a finished run, or files of something else.
@@ -77,6 +80,8 @@ def read_record(output, parameters, record="training.json", result="model.keras"
             )
         return None
     recorded = json.loads(record.read_text())
+    if "failed" not in recorded and not any((output / name).exists() for name in states):
+        return None
     _check_same(parameters, recorded, record)
     if "failed" in recorded:
         raise ValueError(recorded["failed"])

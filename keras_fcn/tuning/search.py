@@ -65,7 +65,7 @@ def tune(search, output):
     output = Path(output)
     _check_one_process()
     with working_in(output):
-        record = read_record(output, search.parameters, RECORD, "best.keras")
+        record = read_record(output, search.parameters, RECORD, "best.keras", ["search"])
         keras.utils.set_random_seed(search.seed)
         given = search.parameters
         if record is None:
