@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from keras_fcn.atomic import replacing
 from keras_fcn.commands import main, models
+from keras_fcn.commands.errors import explain
 from keras_fcn.commands.quiet import CHATTER
 
 COMMAND = [sys.executable, "-m", "keras_fcn"]
@@ -66,6 +67,17 @@ def test_interrupted_it_prints_one_line(environment, tmp_path):
     process.send_signal(signal.SIGINT)
     assert process.communicate()[1] == "keras-fcn: stopped\n"
     assert process.returncode == 130
+
+
+def test_a_full_disk_is_told_from_a_full_memory():
+    exhausted = tf.errors.ResourceExhaustedError
+    disk = explain(exhausted(None, None, "run/events.v2; No space left on device"))
+    assert disk.startswith("The disk is full, and the output could not be written. Make room")
+    assert explain(OSError(errno.ENOSPC, "full", "a.png")).startswith(
+        "The disk is full, and 'a.png'"
+    )
+    memory = explain(exhausted(None, None, "OOM when allocating tensor"))
+    assert memory.startswith("The memory does not suffice. Received: OOM when allocating tensor.")
 
 
 @pytest.mark.slow

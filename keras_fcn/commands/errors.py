@@ -1,6 +1,7 @@
 """Errors as the command line tells them: the rule, what came, the way on, and no traceback."""
 
 import errno
+import os
 import re
 import sys
 
@@ -17,8 +18,9 @@ def is_expected(error: Exception) -> bool:
 
 def explain(error: Exception) -> str:
     """Return the message of an error that `is_expected`."""
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        file = f"'{error.filename}'" if error.filename else "the output"
+    if _is_full_disk(error):
+        name = getattr(error, "filename", None)  # none of TensorFlow's
+        file = f"'{name}'" if name else "the output"
         return (
             f"The disk is full, and {file} could not be written. Make room and run the same "
             "command again, or write to another disk."
@@ -32,6 +34,13 @@ def explain(error: Exception) -> str:
         inner = INNER.search(str(error))
         return inner[1] if inner else _first_line(error)
     return str(error)
+
+
+def _is_full_disk(error):
+    """Return whether a disk is full; TensorFlow has one error for that and for the memory."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOSPC
+    return _is_op(error) and os.strerror(errno.ENOSPC) in str(error)
 
 
 def _is_op(error):
