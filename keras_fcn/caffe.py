@@ -19,6 +19,7 @@ from keras import layers
 
 from keras_fcn.archives import models_directory
 from keras_fcn.atomic import replacing
+from keras_fcn.private import operation_of
 
 # The part of caffe.proto that holds weights: name, number, label and type of each field. Packed
 # floats are bytes on the wire; declared as bytes they cost no Python object each.
@@ -293,9 +294,9 @@ def _caffe_shapes(layer):
 
 def _map_before(dense):
     """Shape (height, width, channels) of the map that is flattened for a dense layer."""
-    source = dense.input._keras_history.operation
+    source = operation_of(dense.input)
     while isinstance(source, layers.Dropout):
-        source = source.input._keras_history.operation
+        source = operation_of(source.input)
     if isinstance(source, layers.Flatten) and len(source.input.shape) == 4:
         return source.input.shape[1:]
     return (1, 1, dense.kernel.shape[0])

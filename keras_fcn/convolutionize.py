@@ -15,6 +15,8 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_fcn.private import flat_layers, operation_of
+
 # Layers whose output pixel depends on a window of the input, wherever it is.
 WINDOWED = (
     layers.AveragePooling2D,
@@ -180,7 +182,7 @@ def fully_convolutional(model: keras.Model) -> keras.Model:
         raise refusal
     for output, end in zip(model.outputs, ends, strict=True):
         if end.flat and (end.height, end.width) != (1, 1):
-            name = output._keras_history.operation.name
+            name = operation_of(output).name
             raise _refusal(name, f"the model ends in a flattened {end.height}x{end.width} map")
     _check_equal(classifier, converted)
     converted.window = (starts[0].height, starts[0].width)
@@ -397,7 +399,7 @@ class _Converter:
             keras.Input(
                 (None, None, sum(start.parts)),
                 dtype=tensor.dtype,
-                name=tensor._keras_history.operation.name,
+                name=operation_of(tensor).name,
             )
             for tensor, start in zip(model.inputs, starts, strict=True)
         ]
@@ -694,7 +696,7 @@ def _refuse_layers(model):
     for layer in _leaves(model).values():
         if isinstance(layer, ACROSS_POSITIONS):
             raise _refusal(layer.name, f"a {type(layer).__name__} relates positions to each other")
-        for part in layer._flatten_layers() if isinstance(layer, keras.Layer) else ():
+        for part in flat_layers(layer) if isinstance(layer, keras.Layer) else ():
             if getattr(part, "lora_enabled", False):
                 raise _refusal(layer.name, "it has LoRA's weights, which come after converting")
             if getattr(part, "quantization_mode", None) or getattr(part, "_is_quantized", False):
@@ -765,7 +767,7 @@ def _copy_state(layer, copy):
     """Give a copy all that its layer saves, also what is no weight of it."""
     if copy is layer or not isinstance(layer, keras.Layer):
         return
-    for source, target in zip(layer._flatten_layers(), copy._flatten_layers(), strict=True):
+    for source, target in zip(flat_layers(layer), flat_layers(copy), strict=True):
         state = {}
         source.save_own_variables(state)
         if state:

@@ -10,7 +10,6 @@ from pathlib import Path
 import h5py
 import keras
 import numpy as np
-from keras.src.backend.common import global_state
 
 from keras_fcn.archives import (
     claimed_bytes,
@@ -22,6 +21,7 @@ from keras_fcn.archives import (
 from keras_fcn.atomic import replacing
 from keras_fcn.caffe import load_pascal_voc
 from keras_fcn.cards import check_card, find_card, pretrained, verified_file
+from keras_fcn.private import without_numbers
 from keras_fcn.vgg16 import is_vgg16_file, load_vgg16
 
 # What an FCN has beyond the coarser one from which its training goes on.
@@ -170,24 +170,12 @@ def _check_parameters(path):
         held = sum(claimed_bytes(file).values())
     if config["class_name"] not in ("Functional", "Sequential"):
         return  # a class of the user's, who knows how large it is
-    with _without_numbers():
+    with without_numbers():
         parameters = keras.saving.deserialize_keras_object(config, safe_mode=True).count_params()
     if parameters > held + 2**20:
         raise ValueError(
             f"it describes a network of {parameters:,} parameters and holds {held:,} bytes of them."
         )
-
-
-@contextlib.contextmanager
-def _without_numbers():
-    """Let networks be built within the block whose weights have shapes only."""
-    name = "uninitialized_variables"  # what Keras would fill at the end of some later scope
-    before = list(global_state.get_global_attribute(name, []))
-    try:
-        with keras.StatelessScope(initialize_variables=False):
-            yield
-    finally:
-        global_state.set_global_attribute(name, before)
 
 
 def check_finite(model: keras.Model) -> None:

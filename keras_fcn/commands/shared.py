@@ -2,7 +2,6 @@
 
 import argparse
 import re
-from pathlib import Path
 
 from keras_fcn.commands.fields import pixel_label
 
@@ -37,13 +36,6 @@ def add_model(parser):
         choices=("float32", "bfloat16"),
         default="float32",
         help="bfloat16 is faster, with --engine openvino on processors that have it",
-    )
-
-
-def add_folders(parser):
-    parser.add_argument("--images", required=True, type=Path, metavar="DIR")
-    parser.add_argument(
-        "--masks", required=True, type=Path, metavar="DIR", help="0001.png belongs to 0001.jpg"
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_fcn.arguments import check_choice
 from keras_fcn.inference.tiles import View, takes_size
+from keras_fcn.private import flat_layers
 
 PRECISIONS = ("float32", "bfloat16")
 # The package of each engine, and what `pip install` takes.
@@ -90,7 +91,7 @@ def _compile(model, engine, precision):
 @contextlib.contextmanager
 def in_float32(model):
     """Let a model of mixed precision compute in float32, as other runtimes do."""
-    layers = list(model._flatten_layers())
+    layers = flat_layers(model)
     policies = [layer.dtype_policy for layer in layers]
     try:
         for layer, policy in zip(layers, policies, strict=True):

@@ -182,8 +182,8 @@ def _predict(model, network, image, tile_size, symmetries, finish=None):
 
 def _mean(maps):
     total, count = 0, 0
-    for count, scores in enumerate(maps, 1):  # noqa: B007
-        total = total + scores
+    for scores in maps:  # one at a time: they may be large
+        total, count = total + scores, count + 1
     return total / count if count > 1 else total
 
 

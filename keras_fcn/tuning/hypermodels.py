@@ -1,13 +1,12 @@
 """`HyperUNet` and `HyperFCN`: hypermodels for any tuner of KerasTuner."""
 
-import concurrent.futures
 import contextlib
 
-import keras
 import keras_tuner
 
 from keras_fcn import catalogue
 from keras_fcn.arguments import check_positive_integer
+from keras_fcn.private import without_numbers
 from keras_fcn.training.fit import compile_model, make_optimizer
 from keras_fcn.training.labels import log_class_weights
 from keras_fcn.training.recipe import CLASS_WEIGHTS, FACTORIES, OPTIMIZERS
@@ -105,15 +104,8 @@ class _HyperModel(keras_tuner.HyperModel):
 
 def _count_parameters(factory, arguments):
     """Count the parameters of a network without giving them memory."""
-
-    def count():
-        with keras.StatelessScope(initialize_variables=False):
-            return factory(**arguments).count_params()
-
-    # Keras keeps a list of the variables that a scope has left without a value, and gives them
-    # one at the next layer it builds in the same thread
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        return thread.submit(count).result()
+    with without_numbers():
+        return factory(**arguments).count_params()
 
 
 class HyperUNet(_HyperModel):

@@ -1,0 +1,35 @@
+"""What this package needs of Keras and has no public door to, all in one place.
+
+Each has a test that says what has moved when a new Keras breaks it.
+"""
+
+import contextlib
+
+import keras
+from keras.src.backend.common import global_state
+
+
+def operation_of(tensor):
+    """Return the layer or operation of a Keras graph that makes a symbolic tensor."""
+    return tensor._keras_history.operation
+
+
+def flat_layers(layer):
+    """Return a layer or model and all layers within it, in a fixed order."""
+    return list(layer._flatten_layers())
+
+
+@contextlib.contextmanager
+def without_numbers():
+    """Let networks be built within the block whose weights have shapes only, and take no memory.
+
+    Keras lists the variables that a scope has left without a value, and gives them one at the
+    next layer that is built: the list is put back.
+    """
+    name = "uninitialized_variables"
+    before = list(global_state.get_global_attribute(name, []))
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            yield
+    finally:
+        global_state.set_global_attribute(name, before)

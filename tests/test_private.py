@@ -1,0 +1,31 @@
+import keras
+import numpy as np
+
+from keras_fcn import UNet
+from keras_fcn.private import flat_layers, operation_of, without_numbers
+
+MOVED = "Keras has moved what keras_fcn/private.py reaches for: "
+
+
+def test_operation_of_a_tensor():
+    images = keras.Input((8, 8, 3), name="images")
+    layer = keras.layers.Conv2D(2, 1)
+    assert operation_of(layer(images)) is layer, MOVED + "the layer that made a tensor"
+    assert operation_of(images).name == "images", MOVED + "the layer of an input"
+
+
+def test_flat_layers_of_nested_ones():
+    inner = keras.layers.Conv2D(2, 1)
+    model = keras.Sequential([keras.layers.TimeDistributed(inner)])
+    assert flat_layers(model)[0] is model, MOVED + "the layers of a model"
+    assert inner in flat_layers(model), MOVED + "the layers within layers"
+
+
+def test_networks_without_numbers_leave_none_behind():
+    with without_numbers():
+        large = UNet()
+    assert large.count_params() == 31_031_810
+    assert all(weight._value is None for weight in large.weights), MOVED + "stateless scopes"
+    small = UNet(filters=(4, 8))  # would give the large one its numbers
+    assert all(weight._value is None for weight in large.weights), MOVED + "what waits for numbers"
+    assert np.isfinite(small(np.zeros((1, 8, 8, 3)))).all()
