@@ -21,7 +21,6 @@ NETWORKS = {
 @pytest.fixture
 def package(rng, tmp_path):
     """Export a network of the table; return the model and the path."""
-    pytest.importorskip("bioimageio.core")
 
     def export(name):
         factory, arguments, *_ = NETWORKS[name]
@@ -69,7 +68,6 @@ def test_the_sizes_are_those_of_the_network(name):
 
 @pytest.mark.slow
 def test_the_card_is_the_documentation(tmp_path):
-    pytest.importorskip("bioimageio.core")
     model = keras_fcn.load_model("unet_isbi2012")
     keras_fcn.export(model, tmp_path / "em.zip", "bioimageio")
     with zipfile.ZipFile(tmp_path / "em.zip") as package:

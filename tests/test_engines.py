@@ -2,6 +2,7 @@ import sys
 
 import keras
 import numpy as np
+import openvino
 import pytest
 from conftest import randomize
 
@@ -28,7 +29,6 @@ def image(rng):
 
 @pytest.fixture(params=["openvino", "onnx"])
 def engine(request):
-    pytest.importorskip({"openvino": "openvino", "onnx": "onnxruntime"}[request.param])
     return request.param
 
 
@@ -116,7 +116,6 @@ def test_bfloat16_needs_the_engine_and_the_processor(image, monkeypatch):
     model = UNet(**SCORES)
     with pytest.raises(ValueError, match=r'is for `engine="openvino"`. Received'):
         predict_image(model, image, precision="bfloat16")
-    openvino = pytest.importorskip("openvino")
 
     class Core:
         def get_property(self, device, name):
@@ -129,7 +128,6 @@ def test_bfloat16_needs_the_engine_and_the_processor(image, monkeypatch):
 
 @pytest.mark.slow
 def test_bfloat16_is_near(image, rng):
-    openvino = pytest.importorskip("openvino")
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         pytest.skip("this processor has no bfloat16")
     model = UNet(**SCORES)

@@ -786,24 +786,6 @@ def test_pictured_images_show_the_rarest_classes():
     assert training.labels._rarest(Counts(), 3) == [0, 2, 3]
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [
-        (["--augment", "zoom"], "flip=horizontal scale=0.25"),
-        (["--augment", "scale=big"], "flip=horizontal scale=0.25"),
-        (["--values", "255"], "for example 0=0 255=1"),
-        (["--class-colors", "1,2"], "for example 128,64,128"),
-        (["--epochs", "many"], "invalid int value"),
-    ],
-)
-def test_options_of_the_wrong_form(option, message, capsys):
-    with pytest.raises(SystemExit):
-        main(["train", "--output", "x", "--data", "y", *option])
-    error = capsys.readouterr().err
-    assert message in error
-    assert "_" not in error.splitlines()[-1]
-
-
 def test_options_stand_for_a_recipe():
     options = [
         "train", "--output", "run", "--data", "folder", "--classes", "3", "--filters", "4", "8",
