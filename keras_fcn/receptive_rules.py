@@ -93,7 +93,7 @@ def _upsampling(layer, source, axis):
     return source.derive(source.size * factor, taps, Fraction(1, factor))
 
 
-def _corners(layer, source, axis):
+def _corners(_layer, source, _axis):
     def taps(corner):
         return [(corner - 1) // 2, corner // 2]
 
@@ -177,6 +177,7 @@ def _is_pointwise(node):
 
 
 def refusal(name, reason):
+    """Return the error for a layer that has no receptive field."""
     return ValueError(
         "A receptive field is known where each pixel of a layer sees a window of the layer "
         f"before. Received: the layer {name!r}, but {reason}. Ask for that of the part of the "
@@ -185,4 +186,5 @@ def refusal(name, reason):
 
 
 def pair(value):
+    """Return a size along both axes, (height, width)."""
     return tuple(value) if isinstance(value, list | tuple) else (value, value)

@@ -19,7 +19,7 @@ from keras_fcn.weights import load_weights
 UPSAMPLINGS = ("transpose", "bilinear")
 
 
-def UNet(
+def UNet(  # noqa: PLR0913 what it is built of has names of its own
     input_shape: Sequence[int | None] = (None, None, 3),
     num_classes: int = 2,
     weights: str | os.PathLike | None = None,

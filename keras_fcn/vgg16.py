@@ -158,7 +158,7 @@ def is_vgg16_file(path: str | os.PathLike) -> bool:
     """Whether an HDF5 file holds the thirteen convolutions of VGG16 and no others."""
     received = Counter()
 
-    def count(name, item):
+    def count(_name, item):
         if isinstance(item, h5py.Dataset) and item.ndim == 4:
             received[item.shape] += 1
 

@@ -71,7 +71,7 @@ def _run(options):
     return status
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None):
+def _show_warning(message, _category, _filename, _number, file=None, _line=None):
     print(f"keras-fcn: warning: {message}", file=file or sys.stderr)
 
 

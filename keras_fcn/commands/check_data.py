@@ -6,6 +6,7 @@ from keras_fcn.commands.shared import add_file_options, add_mask_options, mappin
 
 
 def add(commands):
+    """Add `keras-fcn check-data` to the commands."""
     check = commands.add_parser(
         "check-data",
         help="find what is wrong with images and masks",
@@ -29,6 +30,7 @@ def add(commands):
 
 
 def run(options):
+    """Run `keras-fcn check-data`; return the exit status."""
     from keras_fcn.datasets import check_data, print_report
 
     given = {name for name in ("data", "images", "masks") if getattr(options, name)}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 
 def add(commands):
+    """Add `keras-fcn demo` to the commands."""
     demo = commands.add_parser(
         "demo",
         help="look at models in the browser",
@@ -30,6 +31,7 @@ def add(commands):
 
 
 def run(options):
+    """Run `keras-fcn demo`."""
     from keras_fcn.page.pictures import Limits
     from keras_fcn.page.serving import serve
 

@@ -15,6 +15,7 @@ from keras_fcn.commands.shared import (
 
 
 def add(commands):
+    """Add `keras-fcn evaluate` to the commands."""
     evaluate = commands.add_parser(
         "evaluate",
         help="compare predictions with masks",
@@ -52,6 +53,7 @@ def add(commands):
 
 
 def run(options):
+    """Run `keras-fcn evaluate`."""
     from keras_fcn.catalogue import classes_of, load_model
     from keras_fcn.evaluation import evaluate
 

@@ -7,6 +7,7 @@ SUFFIXES = dict(zip(FORMATS, ("_saved_model", ".onnx", ".tflite", ".xml", ".zip"
 
 
 def add(commands):
+    """Add `keras-fcn export` to the commands."""
     export = commands.add_parser(
         "export",
         help="write a model as a file for another runtime",
@@ -31,6 +32,7 @@ def add(commands):
 
 
 def run(options):
+    """Run `keras-fcn export`."""
     from keras_fcn.catalogue import load_model
     from keras_fcn.exports import export
 

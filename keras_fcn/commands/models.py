@@ -4,6 +4,7 @@ import json
 
 
 def add(commands):
+    """Add `keras-fcn models` to the commands."""
     models = commands.add_parser(
         "models",
         help="list the pretrained weights",
@@ -15,6 +16,7 @@ def add(commands):
 
 
 def run(options):
+    """Run `keras-fcn models`."""
     from keras_fcn.cards import find_card, pretrained
 
     if options.name is not None:

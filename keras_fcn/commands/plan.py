@@ -4,6 +4,7 @@ from keras_fcn.commands.train import add_recipe, make_recipe
 
 
 def add(commands):
+    """Add `keras-fcn plan` to the commands."""
     plan = commands.add_parser(
         "plan",
         help="show how `keras-fcn train` would train, and why",
@@ -15,6 +16,7 @@ def add(commands):
 
 
 def run(options):
+    """Run `keras-fcn plan`."""
     from keras_fcn.training.fit import make_plan
     from keras_fcn.training.plan import describe_plan
 

@@ -9,6 +9,7 @@ SHOWN = 20  # images named on standard output
 
 
 def add(commands):
+    """Add `keras-fcn predict` to the commands."""
     predict = commands.add_parser(
         "predict",
         help="segment images",
@@ -41,6 +42,7 @@ def add(commands):
 
 
 def run(options):
+    """Run `keras-fcn predict`; return the exit status."""
     from keras_fcn.catalogue import load_model
     from keras_fcn.inference import predict_folder
 

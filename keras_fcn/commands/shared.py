@@ -7,6 +7,7 @@ from keras_fcn.commands.fields import pixel_label
 
 
 def add_model(parser):
+    """Add the options that say which model predicts, and how."""
     parser.add_argument(
         "--weights",
         required=True,
@@ -40,6 +41,7 @@ def add_model(parser):
 
 
 def add_mask_options(parser, void="that of the data set or the weights, else 255"):
+    """Add what says what the pixels of the masks stand for."""
     parser.add_argument(
         "--ignore",
         type=int,
@@ -105,6 +107,7 @@ def _positive_integer(text):
 
 
 def mapping(pairs):
+    """Return a dictionary of the pairs of an option, or None where it was not given."""
     return None if pairs is None else dict(pairs)
 
 

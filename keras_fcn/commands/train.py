@@ -21,6 +21,7 @@ COURSE = (
 
 
 def add(commands):
+    """Add `keras-fcn train` to the commands."""
     train = commands.add_parser(
         "train",
         help="train a network",
@@ -69,6 +70,7 @@ def make_recipe(options):
 
 
 def run(options):
+    """Run `keras-fcn train`."""
     from keras_fcn import training
 
     result = training.train(make_recipe(options), options.output, options.per_class)

@@ -10,6 +10,7 @@ SEARCH = ("trials", "tuner", "model", "weights", "max_parameters", "epochs", "st
 
 
 def add(commands):
+    """Add `keras-fcn tune` to the commands."""
     tune = commands.add_parser(
         "tune",
         help="search for a network and how to train it",
@@ -24,6 +25,7 @@ def add(commands):
 
 
 def run(options):
+    """Run `keras-fcn tune`."""
     from keras_fcn.tuning import tune
 
     result = tune(Search(**collect(options, Search)), options.output)

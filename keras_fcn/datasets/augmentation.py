@@ -199,7 +199,7 @@ def _draws(seed):
         def __init__(self):
             self.count = 0
 
-        def next(self, ordered=True):
+        def next(self, ordered=True):  # noqa: ARG002 Keras names it
             self.count += 1
             return tf.random.fold_in(tf.cast(seed, "int32"), self.count)
 

@@ -161,15 +161,8 @@ def _find_splits(source, mask_suffix):
             return {"all": pair(*folders)}
         return {name: pair(images / name, masks / name) for name in names}
     subfolders = [sub for sub in sorted(folder.iterdir()) if sub.is_dir()]
-    splits = {}
-    for sub in subfolders:
-        annotations = folder / f"{sub.name}annot"
-        if annotations.is_dir():
-            splits[sub.name] = pair(sub, annotations)
-        elif _images_and_masks(sub) is not None:
-            splits[sub.name] = pair(*_images_and_masks(sub))
-        elif list_files(sub, sub, mask_suffix).pairs:
-            splits[sub.name] = pair(sub, sub)
+    places = {sub.name: _where_a_split_is(sub, mask_suffix) for sub in subfolders}
+    splits = {name: pair(*folders) for name, folders in places.items() if folders is not None}
     if _is_folder_for_each_image(folder, splits):
         return {"all": functools.partial(_list_image_folders, folder, list(splits))}
     if not splits and list_files(folder, folder, mask_suffix).pairs:
@@ -181,6 +174,16 @@ def _find_splits(source, mask_suffix):
             + choose(" Or pass a pair of folders, (images, masks).", "")
         )
     return splits
+
+
+def _where_a_split_is(folder, mask_suffix):
+    """Return the folders of images and masks of a subfolder, or None for one of other things."""
+    annotations = folder.with_name(f"{folder.name}annot")
+    if annotations.is_dir():
+        return folder, annotations
+    if (found := _images_and_masks(folder)) is not None:
+        return found
+    return (folder, folder) if list_files(folder, folder, mask_suffix).pairs else None
 
 
 def _is_folder_for_each_image(folder, names):

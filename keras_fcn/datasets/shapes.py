@@ -58,7 +58,7 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,
         )
 
-    def _split_generators(self, dl_manager):
+    def _split_generators(self, dl_manager):  # noqa: ARG002 TFDS names it
         return {split: self._generate_examples(split) for split in EXAMPLES}
 
     def _generate_examples(self, split):

@@ -36,7 +36,7 @@ class Split:
 
     def labels(self):
         """Return a dataset of the label maps alone; images that need no decoding are left."""
-        return self.pairs().map(lambda image, labels: labels, num_parallel_calls=-1)
+        return self.pairs().map(lambda _image, labels: labels, num_parallel_calls=-1)
 
     def pick(self, positions):
         """Return a list of (image, label map) as arrays; no other file is read."""

@@ -50,6 +50,7 @@ def _read(path):
 
 
 def write_saved_model(model, path, classes):
+    """Write a SavedModel, with the classes beside its assets."""
     model.export(str(path), verbose=False)
     extra = path / "assets.extra"
     extra.mkdir()
@@ -57,6 +58,7 @@ def write_saved_model(model, path, classes):
 
 
 def open_saved_model(path):
+    """Open a SavedModel as an `Exported`."""
     import tensorflow as tf
 
     classes = parse(_read(path / "assets.extra" / "classes.json"), path)
@@ -67,6 +69,7 @@ def open_saved_model(path):
 
 
 def write_onnx(model, path, classes):
+    """Write an ONNX file, with the classes in its properties."""
     import onnx
 
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
@@ -94,6 +97,7 @@ def _name(graph):
 
 
 def open_onnx(path):
+    """Open an ONNX file as an `Exported`, in ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -109,6 +113,7 @@ def open_onnx(path):
 
 
 def write_openvino(model, path, classes):
+    """Write OpenVINO's two files, with the classes in the information of the first."""
     import openvino
 
     plain = path.with_name("without_classes.xml")
@@ -122,6 +127,7 @@ def write_openvino(model, path, classes):
 
 
 def open_openvino(path):
+    """Open OpenVINO's files as an `Exported`."""
     import openvino
 
     core = openvino.Core()
@@ -138,6 +144,7 @@ def open_openvino(path):
 
 
 def write_litert(model, path, classes):
+    """Write a LiteRT file, and its classes in a file beside it."""
     import tensorflow as tf
 
     # TensorFlow's own kernels (`SELECT_TF_OPS`) are not in LiteRT's interpreter
@@ -148,10 +155,12 @@ def write_litert(model, path, classes):
 
 
 def litert_classes(path):
+    """Return the path of the classes of a LiteRT file."""
     return path.with_name(f"{path.name}.json")
 
 
 def open_litert(path):
+    """Open a LiteRT file as an `Exported`."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path))

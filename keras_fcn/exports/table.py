@@ -17,7 +17,7 @@ class Format:
     runtime: str  # the package that opens a file
     write: Callable  # of (model, path, classes)
     open: Callable  # of path, to `Exported`
-    companions: Callable = lambda path: ()  # of path, to the files that lie beside it
+    companions: Callable = lambda _path: ()  # of path, to the files that lie beside it
 
 
 FORMATS = {

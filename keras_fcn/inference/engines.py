@@ -140,7 +140,7 @@ def _compile_openvino(model, precision):
     return lambda images: request.infer([images])[0].astype("float32")  # a copy: it is reused
 
 
-def _compile_onnx(model, precision):
+def _compile_onnx(model, _precision):
     import onnxruntime
 
     model(np.zeros(_probe_shape(model), "float32"))  # Keras's export needs one call

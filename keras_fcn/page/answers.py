@@ -68,7 +68,7 @@ def find_model(name):
 
 
 @functools.lru_cache(KEPT_MODELS)
-def _load(name, changed):
+def _load(name, _changed):
     """Load a model; another time of change is another file."""
     model = load_model(name)
     *size, channels = model.input_shape[1:]

@@ -132,7 +132,7 @@ class Keeper(keras.callbacks.Callback):
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
 
-    def _receive(self, number, frame):
+    def _receive(self, number, _frame):
         self.signal = number
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, self.handlers[signal.SIGINT])

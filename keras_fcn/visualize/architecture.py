@@ -44,7 +44,7 @@ COLORS = {
 
 
 def draw_architecture(model, input_shape: tuple[int, int, int]):
-    """Draw a U-Net or an FCN with the sizes that its maps have for an image of this shape.
+    r"""Draw a U-Net or an FCN with the sizes that its maps have for an image of this shape.
 
     Every map is a box: its height follows the map's height, its width the logarithm
     of the channels. The channels are written above it, height and width below, 572²
@@ -74,7 +74,7 @@ def draw_architecture(model, input_shape: tuple[int, int, int]):
     >>> model = UNet(filters=(8, 16, 32), padding="valid")
     >>> figure = draw_architecture(model, (92, 92, 3))
     >>> [text.get_text() for text in figure.axes[0].texts][:4]
-    ['image\\n3', '92²', '8', '90²']
+    ['image\n3', '92²', '8', '90²']
     """
     matplotlib = load_matplotlib()
     check_model(model)

@@ -24,6 +24,8 @@ class Skip:
 
 @dataclasses.dataclass
 class Map:
+    """A map of features as it is drawn: a box, and what is written at it."""
+
     layer: str  # the name of the layer that made it
     operation: tuple | None  # (kind, text); None for the image and for sums
     shape: tuple  # (height, width, channels)
@@ -36,6 +38,7 @@ class Map:
 
 
 def check_model(model):
+    """Raise `ValueError` for a model that is none of those that are drawn."""
     names = {layer.name for layer in getattr(model, "layers", ())}
     if not ({"pool1", "upconv1", "concat1"} <= names or {"pool5", "fc6", "score_fr"} <= names):
         raise ValueError(
@@ -46,6 +49,7 @@ def check_model(model):
 
 
 def check_image_shape(model, input_shape):
+    """Raise `ValueError` for the shape of an image that the model does not take."""
     check_input_shape(input_shape)
     taken = model.input_shape[1:]
     fits = all(size in (None, given) for size, given in zip(taken, input_shape, strict=True))

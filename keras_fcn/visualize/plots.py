@@ -186,7 +186,7 @@ def _legend_entries(rows, palette, classes, ignore):
 
 
 def training_curves(log: str | os.PathLike):
-    """Draw the loss and the scores of a training run, epoch by epoch.
+    r"""Draw the loss and the scores of a training run, epoch by epoch.
 
     Each quantity but the seconds has axes of its own, with a curve of the training and,
     where the log has it, one of the validation; the IoU of all classes is in one. Epochs are
@@ -209,7 +209,7 @@ def training_curves(log: str | os.PathLike):
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     log = Path(folder, "log.csv")
-    ...     _ = log.write_text("epoch,loss,val_loss\\n0,1.2,1.3\\n1,0.9,1.1\\n")
+    ...     _ = log.write_text("epoch,loss,val_loss\n0,1.2,1.3\n1,0.9,1.1\n")
     ...     figure = training_curves(log)
     >>> [axes.get_title() for axes in figure.axes]
     ['loss']
