@@ -32,7 +32,7 @@ def test_help_and_errors_of_usage_import_nothing_heavy(arguments, environment):
     assert result.returncode == (0 if "--help" in arguments else 2)
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
     assert "argparse" in imported
-    assert not imported & {"keras", "tensorflow", "scipy", "skimage", "PIL", "rich"}
+    assert not imported & {"keras", "tensorflow", "scipy", "skimage", "PIL", "rich", "argcomplete"}
 
 
 def test_the_list_of_models_imports_no_tensorflow(environment):

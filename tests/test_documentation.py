@@ -15,7 +15,7 @@ from PIL import Image
 
 import keras_fcn
 from keras_fcn import pretrained
-from keras_fcn.commands import main
+from keras_fcn.commands import COMMANDS, main
 from keras_fcn.datasets.folder import LAYOUTS
 from keras_fcn.tuning.hypermodels import _count_parameters as count_parameters
 
@@ -102,6 +102,18 @@ def test_code_of_a_page_runs(page, workplace, capsys):
     namespace = run_page(page)
     if page == "README.md":
         check_readme(namespace, capsys.readouterr().out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.filterwarnings("ignore")
+def test_example_of_the_help_runs(command, workplace, monkeypatch):
+    monkeypatch.setattr("keras_fcn.page.serving.serve", lambda *_, **__: None)  # until Ctrl-C
+    (workplace / "photo.jpg").write_bytes((workplace / "data" / "images" / "0.png").read_bytes())
+    (workplace / "runs" / "first").mkdir(parents=True)
+    if command.__name__.endswith("evaluate"):
+        keras_fcn.UNet(filters=(4, 8)).save("runs/first/model.keras")
+    run_line(command.EXAMPLE)
 
 
 def check_readme(namespace, output):

@@ -24,9 +24,10 @@ from keras_fcn import UNet
 from keras_fcn.classes import Classes
 from keras_fcn.commands import main
 from keras_fcn.page import answers, markup, pictures, windows
+from keras_fcn.page.limits import Limits
 from keras_fcn.page.serving import is_loopback
 
-LIMITS = pictures.Limits()
+LIMITS = Limits()
 # The server, in a process in which every connection and every name looked up outside of this
 # computer ends the process.
 GUARD = """

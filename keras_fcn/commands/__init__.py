@@ -6,7 +6,9 @@ The modules import what is heavy when they run, so that help and errors of usage
 import argparse
 import contextlib
 import os
+import shutil
 import sys
+import textwrap
 import warnings
 
 from keras_fcn.commands import (
@@ -20,6 +22,7 @@ from keras_fcn.commands import (
     train,
     tune,
 )
+from keras_fcn.commands.completion import complete
 from keras_fcn.commands.errors import explain, is_expected
 from keras_fcn.commands.quiet import import_quietly
 from keras_fcn.remedies import on_the_command_line
@@ -32,7 +35,9 @@ BROKEN_PIPE = 141
 
 def main(arguments=None):
     """Run the command line; return the exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    complete(parser)
+    options = parser.parse_args(arguments)
     with on_the_command_line(), warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
@@ -82,9 +87,25 @@ def _discard_output():
 
 def _parser():
     parser = argparse.ArgumentParser(
-        prog="keras-fcn", description="Fully convolutional networks and U-Nets for Keras."
+        prog="keras-fcn",
+        description="Fully convolutional networks and U-Nets for Keras. `keras-fcn COMMAND --help` "
+        "says what a command takes.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
+        _show_example(commands.choices[_name(command)], command.EXAMPLE)
+    _show_example(parser, predict.EXAMPLE)
     return parser
+
+
+def _name(command):
+    return command.__name__.rpartition(".")[2].replace("_", "-")
+
+
+def _show_example(parser, example):
+    """End the help with an example in one line, as it is typed, however narrow the terminal."""
+    width = shutil.get_terminal_size().columns - 2
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.description = textwrap.fill(parser.description, width)
+    parser.epilog = f"example:\n  {example}"

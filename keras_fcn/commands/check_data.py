@@ -4,6 +4,8 @@ from pathlib import Path
 
 from keras_fcn.commands.shared import add_file_options, add_mask_options, mapping
 
+EXAMPLE = "keras-fcn check-data --data data"
+
 
 def add(commands):
     """Add `keras-fcn check-data` to the commands."""
@@ -21,7 +23,7 @@ def add(commands):
         metavar="DIR",
         help="a folder of images and masks, as `keras-fcn train` takes it; or the two folders:",
     )
-    check.add_argument("--images", type=Path, metavar="DIR")
+    check.add_argument("--images", type=Path, metavar="DIR", help="a folder of images")
     check.add_argument("--masks", type=Path, metavar="DIR", help="0001.png belongs to 0001.jpg")
     check.add_argument("--classes", type=int, metavar="N", help="number of classes")
     add_mask_options(check, void="none, all labels are looked at")

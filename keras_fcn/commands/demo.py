@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+from keras_fcn.page.limits import Limits
+
+EXAMPLE = "keras-fcn demo --port 8080"
+
 
 def add(commands):
     """Add `keras-fcn demo` to the commands."""
@@ -10,16 +14,35 @@ def add(commands):
         help="look at models in the browser",
         description="Opens a page on this computer: what a model sees in a picture, two models "
         "side by side, and why a dense layer is a convolution. Pictures are not kept, and nothing "
-        "is sent elsewhere. Example: keras-fcn demo --port 8080",
+        "is sent elsewhere.",
     )
     demo.add_argument(
-        "--host", default="127.0.0.1", metavar="ADDRESS", help="(default 127.0.0.1: this computer)"
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="where the page can be reached (default %(default)s: from this computer)",
     )
     demo.add_argument(
-        "--port", type=int, default=7860, metavar="N", help="0 for any free one (default 7860)"
+        "--port",
+        type=int,
+        default=7860,
+        metavar="N",
+        help="0 for any free one (default %(default)s)",
     )
-    demo.add_argument("--max-pixels", type=int, metavar="N", help="of a picture (default 16000000)")
-    demo.add_argument("--max-megabytes", type=float, metavar="N", help="of a picture (default 20)")
+    demo.add_argument(
+        "--max-pixels",
+        type=int,
+        default=Limits.pixels,
+        metavar="N",
+        help="of a picture (default %(default)s)",
+    )
+    demo.add_argument(
+        "--max-megabytes",
+        type=float,
+        default=Limits.megabytes,
+        metavar="N",
+        help="of a picture (default %(default)s)",
+    )
     demo.add_argument(
         "--vgg16",
         type=Path,
@@ -32,11 +55,9 @@ def add(commands):
 
 def run(options):
     """Run `keras-fcn demo`."""
-    from keras_fcn.page.pictures import Limits
     from keras_fcn.page.serving import serve
 
-    given = {"pixels": options.max_pixels, "megabytes": options.max_megabytes}
-    limits = Limits(**{name: value for name, value in given.items() if value is not None})
+    limits = Limits(options.max_megabytes, options.max_pixels)
     serve(options.host, options.port, limits, options.vgg16, started=_tell)
 
 

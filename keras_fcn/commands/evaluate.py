@@ -13,6 +13,8 @@ from keras_fcn.commands.shared import (
     prediction_options,
 )
 
+EXAMPLE = "keras-fcn evaluate --weights runs/first/model.keras --data data --split 'all[80%:]'"
+
 
 def add(commands):
     """Add `keras-fcn evaluate` to the commands."""
@@ -23,7 +25,7 @@ def add(commands):
         "the IoU of each class.",
     )
     add_model(evaluate)
-    evaluate.add_argument("--images", type=Path, metavar="DIR")
+    evaluate.add_argument("--images", type=Path, metavar="DIR", help="a folder of images")
     evaluate.add_argument(
         "--masks", type=Path, metavar="DIR", help="0001.png belongs to 0001.jpg in --images"
     )

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+from keras_fcn.commands.shared import add_weights
+
 FORMATS = ("saved_model", "onnx", "litert", "openvino", "bioimageio")
 SUFFIXES = dict(zip(FORMATS, ("_saved_model", ".onnx", ".tflite", ".xml", ".zip"), strict=True))
+EXAMPLE = "keras-fcn export --weights unet_camvid --format onnx"
 
 
 def add(commands):
@@ -15,12 +18,7 @@ def add(commands):
         "with the names and colours of its classes; runs the file in its own runtime, and prints "
         "how far that is from Keras.",
     )
-    export.add_argument(
-        "--weights",
-        required=True,
-        metavar="NAME|FILE",
-        help="a name that `keras-fcn models` lists, or a model saved as a .keras file",
-    )
+    add_weights(export)
     export.add_argument("--format", required=True, choices=FORMATS)
     export.add_argument(
         "--output",

@@ -8,6 +8,7 @@ import typing
 from keras_fcn.arguments import suggest
 from keras_fcn.datasets.augmentation import Augmentation
 from keras_fcn.remedies import OPTIONS, spell
+from keras_fcn.training.recipe import PLANNED
 
 
 def add_fields(parser, settings, names, required=()):
@@ -25,15 +26,22 @@ def add_fields(parser, settings, names, required=()):
     types = typing.get_type_hints(settings)
     texts = help_of(settings)
     for name in names:
-        text = texts[name].replace("%", "%%").replace("`", "")
+        text = _with_default(texts[name].replace("`", ""), getattr(settings, name, None))
         parser.add_argument(
             OPTIONS.get(name, f"--{name.replace('_', '-')}"),
             dest=name,
-            help=text,
+            help=text.replace("%", "%%"),
             required=name in required,
             default=argparse.SUPPRESS,
             **_how(types[name]),
         )
+
+
+def _with_default(text, default):
+    """Return the help with the default that the field has, where it is a value and no rule."""
+    if isinstance(default, bool | None) or default == PLANNED:
+        return text
+    return f"{re.sub(r' [(]default [^:)]*[)]', '', text)} (default {default})"
 
 
 def help_of(settings):

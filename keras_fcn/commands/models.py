@@ -2,6 +2,8 @@
 
 import json
 
+EXAMPLE = "keras-fcn models unet_camvid"
+
 
 def add(commands):
     """Add `keras-fcn models` to the commands."""

@@ -2,6 +2,8 @@
 
 from keras_fcn.commands.train import add_recipe, make_recipe
 
+EXAMPLE = "keras-fcn plan --data data"
+
 
 def add(commands):
     """Add `keras-fcn plan` to the commands."""

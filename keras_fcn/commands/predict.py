@@ -6,6 +6,7 @@ from pathlib import Path
 from keras_fcn.commands.shared import add_image_options, add_model, prediction_options
 
 SHOWN = 20  # images named on standard output
+EXAMPLE = "keras-fcn predict photo.jpg --weights unet_camvid"
 
 
 def add(commands):
@@ -25,7 +26,13 @@ def add(commands):
         help="an image, a folder with images, also deeper in it, or a pattern as 'slides/*/*.tif'",
     )
     add_model(predict)
-    predict.add_argument("--output", type=Path, default=Path("predictions"), metavar="DIR")
+    predict.add_argument(
+        "--output",
+        type=Path,
+        default=Path("predictions"),
+        metavar="DIR",
+        help="where to write (default %(default)s)",
+    )
     predict.add_argument(
         "--gray",
         action="store_true",

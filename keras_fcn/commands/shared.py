@@ -3,17 +3,24 @@
 import argparse
 import re
 
+from keras_fcn.commands.completion import weights
 from keras_fcn.commands.fields import pixel_label
 
 
-def add_model(parser):
-    """Add the options that say which model predicts, and how."""
-    parser.add_argument(
+def add_weights(parser):
+    """Add the option that says which model."""
+    option = parser.add_argument(
         "--weights",
         required=True,
         metavar="NAME|FILE",
         help="a name that `keras-fcn models` lists, or a model saved as a .keras file",
     )
+    option.completer = weights
+
+
+def add_model(parser):
+    """Add the options that say which model predicts, and how."""
+    add_weights(parser)
     parser.add_argument(
         "--tile-size",
         type=_positive_integer,
@@ -30,13 +37,14 @@ def add_model(parser):
         "--engine",
         choices=("keras", "openvino", "onnx"),
         default="keras",
-        help="what computes (default keras)",
+        help="what computes (default %(default)s)",
     )
     parser.add_argument(
         "--precision",
         choices=("float32", "bfloat16"),
         default="float32",
-        help="bfloat16 is faster, with --engine openvino on processors that have it",
+        help="bfloat16 is faster, with --engine openvino on processors that have it (default "
+        "%(default)s)",
     )
 
 

@@ -19,6 +19,8 @@ COURSE = (
     "data_parallel",
 )  # fmt: skip
 
+EXAMPLE = "keras-fcn train --data data --output runs/first"
+
 
 def add(commands):
     """Add `keras-fcn train` to the commands."""
@@ -29,7 +31,7 @@ def add(commands):
         "pictures and record. What is not given is planned from the data and the machine, as "
         "`keras-fcn plan` shows. Interrupted, the same command goes on.",
     )
-    train.add_argument("--output", required=True, type=Path, metavar="DIR")
+    train.add_argument("--output", required=True, type=Path, metavar="DIR", help="where to write")
     train.add_argument(
         "--from-tuning",
         type=Path,

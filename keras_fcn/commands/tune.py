@@ -7,6 +7,7 @@ from keras_fcn.commands.train import DATA
 from keras_fcn.tuning.settings import Search
 
 SEARCH = ("trials", "tuner", "model", "weights", "max_parameters", "epochs", "steps", "seed")
+EXAMPLE = "keras-fcn tune --data data --trials 10 --output runs/search"
 
 
 def add(commands):
@@ -18,9 +19,9 @@ def add(commands):
         "DIR/trials.csv, and the best model, DIR/best.keras. Interrupted, the same command goes "
         "on. `keras-fcn train --from-tuning DIR` trains the best network for longer.",
     )
-    tune.add_argument("--output", required=True, type=Path, metavar="DIR")
+    tune.add_argument("--output", required=True, type=Path, metavar="DIR", help="where to write")
     add_fields(tune.add_argument_group("data"), Search, DATA, required=("data",))
-    add_fields(tune.add_argument_group("search"), Search, SEARCH, required=("trials",))
+    add_fields(tune.add_argument_group("search"), Search, SEARCH)
     tune.set_defaults(run=run)
 
 

@@ -15,7 +15,7 @@ def build(limits, vgg16=None, own_files=True):
     """Lay out the page.
 
     Args:
-        limits: `keras_fcn.page.pictures.Limits`.
+        limits: `keras_fcn.page.limits.Limits`.
         vgg16: path of VGG16's weights file for the second tab, or None.
         own_files: whether paths of `.keras` files may be typed.
 

@@ -48,7 +48,7 @@ def picture_input(limits):
     """Add the place to drop a picture, the samples, and the view of what was chosen.
 
     Args:
-        limits: `keras_fcn.page.pictures.Limits`.
+        limits: `keras_fcn.page.limits.Limits`.
 
     Returns:
         The component whose value `pictures.read_picture` reads.

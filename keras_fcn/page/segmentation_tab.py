@@ -14,7 +14,7 @@ def add(limits, own_files):
     """Add the controls and the place of the answer.
 
     Args:
-        limits: `keras_fcn.page.pictures.Limits`.
+        limits: `keras_fcn.page.limits.Limits`.
         own_files: whether paths of `.keras` files may be typed.
     """
     gr.Markdown("Each pixel gets a class. Nothing leaves this computer, and no picture is kept.")

@@ -34,7 +34,7 @@ def serve(host, port, limits, vgg16=None, started=print):
     Args:
         host: address to bind to.
         port: its port; 0 for a free one.
-        limits: `keras_fcn.page.pictures.Limits`.
+        limits: `keras_fcn.page.limits.Limits`.
         vgg16: path of VGG16's weights file for the second tab, or None.
         started: function that takes the page's address once it can be opened.
 

@@ -12,7 +12,8 @@ from keras import layers
 from PIL import Image
 
 from keras_fcn.convolutionize import Comparison, compare, fully_convolutional
-from keras_fcn.page.pictures import Limits, read_picture, sample_picture
+from keras_fcn.page.limits import Limits
+from keras_fcn.page.pictures import read_picture, sample_picture
 from keras_fcn.visualize import probability_map
 
 LONGEST_SIDE = 640  # pixels of a picture whose windows are all shown

@@ -40,7 +40,7 @@ def add(limits, vgg16):
     """Add the controls and the places of the answers.
 
     Args:
-        limits: `keras_fcn.page.pictures.Limits`.
+        limits: `keras_fcn.page.limits.Limits`.
         vgg16: path of VGG16's weights file, or None.
     """
     gr.Markdown(
