@@ -75,6 +75,12 @@ def test_touching_agrees_with_dilated_objects(rng):
     np.testing.assert_array_equal(touching(instance_map), np.sum(near, 0) >= 2)
 
 
+def test_a_gap_between_objects_is_background():
+    instance_map = np.zeros((9, 9), int)
+    instance_map[:, :3], instance_map[:, 4:] = 1, 2
+    assert label_instances(instance_map, "border")[0].tolist() == [1, 1, 2, 0, 2, 1, 1, 1, 1]
+
+
 def test_masks_of_objects_become_an_instance_map(tmp_path):
     first, second = np.zeros((6, 8)), np.zeros((6, 8))
     first[:, :3], second[:, 3:5] = 255, 255

@@ -10,7 +10,7 @@ from keras_fcn.datasets.problems import FileError, check_file, reading
 from keras_fcn.remedies import spell
 
 GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
-BORDER = 2  # pixels: what is as near to two objects is border
+BORDER = 2  # pixels: what of an object is as near to another is border
 SHOWN = 8  # colours that a message lists
 INSTANCES = {"two": ("background", "object"), "border": ("background", "object", "border")}
 
@@ -120,8 +120,8 @@ def label_instances(instance_map: np.ndarray, instances: str) -> np.ndarray:
     Args:
         instance_map: integer array `(height, width)`: 0 background, else the number of
             the object.
-        instances: "two" for 0 background and 1 object; "border" with 2 for what is
-            within 2 pixels of two objects; "numbers" for the numbers as they are.
+        instances: "two" for 0 background and 1 object; "border" with 2 for what of
+            an object is within 2 pixels of another; "numbers" for the numbers as they are.
 
     Returns:
         int32 array `(height, width)`.
@@ -136,16 +136,13 @@ def label_instances(instance_map: np.ndarray, instances: str) -> np.ndarray:
         return np.asarray(instance_map, "int32")
     labels = (np.asarray(instance_map) > 0).astype("int32")
     if instances == "border":
-        labels[touching(instance_map)] = 2
+        # Of objects only: a gap is background, else it would be a false object between two.
+        labels[touching(instance_map) & (labels > 0)] = 2
     return labels
 
 
 def touching(instance_map: np.ndarray, distance: int = BORDER) -> np.ndarray:
     """Find the pixels near two objects at once: where objects touch or nearly do.
-
-    With a distance of 2, cutting these pixels out, numbering what remains and growing
-    it again gives back 99.6 % of the nuclei of BBBC038's validation images (F1 at IoU
-    0.5; 98.7 with 1, 99.2 with 3, 88.7 without a cut).
 
     Args:
         instance_map: integer array `(height, width)`: 0 background, else the number

@@ -35,12 +35,16 @@ CITATION = """
 class Nuclei(tfds.core.GeneratorBasedBuilder):
     """BBBC038: nuclei under mixed microscopes, with the number of the nucleus of each pixel."""
 
-    VERSION = tfds.core.Version("1.0.0")
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.0.0": "The first.",
+        "1.1.0": "The border is of nuclei only, no longer of the gaps between them.",
+    }
     BUILDER_CONFIGS = (
         tfds.core.BuilderConfig(
             name="border",
-            description="Class 0 background, 1 nucleus, 2 border: what is within "
-            f"{BORDER} pixels of two nuclei, which keeps them apart.",
+            description="Class 0 background, 1 nucleus, 2 border: what of a "
+            f"nucleus is within {BORDER} pixels of another, which keeps them apart.",
         ),
         tfds.core.BuilderConfig(name="two", description="Class 0 background, 1 nucleus."),
     )
