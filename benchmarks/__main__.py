@@ -9,6 +9,7 @@ does meets all alike. What is not installed is left out. Runs on the CPU.
 """
 
 import argparse
+import contextlib
 import platform
 import statistics
 import time
@@ -16,6 +17,9 @@ from importlib import metadata, util
 from pathlib import Path
 
 import numpy as np
+
+with contextlib.suppress(ImportError):
+    import torch  # before TensorFlow: after it, the import of torch's triton is a segfault
 
 import keras_fcn
 
@@ -39,8 +43,6 @@ def ours(model, engine, precision="float32"):
 
 
 def theirs(model, dtype):
-    import torch
-
     model = model.eval().to(memory_format=torch.channels_last)
 
     def predict(image):
@@ -63,8 +65,6 @@ def contestants(name):
     if util.find_spec("onnxruntime") and util.find_spec("tf2onnx"):
         functions["onnx"] = ours(model, "onnx")
     if util.find_spec("torch"):
-        import torch
-
         from benchmarks import peers
 
         functions[REFERENCE] = theirs(getattr(peers, name)(), torch.float32)
