@@ -35,11 +35,7 @@ CITATION = """
 class Nuclei(tfds.core.GeneratorBasedBuilder):
     """BBBC038: nuclei under mixed microscopes, with the number of the nucleus of each pixel."""
 
-    VERSION = tfds.core.Version("1.1.0")
-    RELEASE_NOTES = {
-        "1.0.0": "The first.",
-        "1.1.0": "The border is of nuclei only, no longer of the gaps between them.",
-    }
+    VERSION = tfds.core.Version("1.1.0")  # in 1.0.0, gaps between nuclei were border, too
     BUILDER_CONFIGS = (
         tfds.core.BuilderConfig(
             name="border",
