@@ -206,6 +206,20 @@ def test_run_goes_on_from_wherever_it_was_killed(
     assert not list(output.glob(".*"))
 
 
+def signal_at(monkeypatch, hook, count, number):
+    """Send this process a signal before the call of a hook of this number."""
+    calls = iter(range(1, 1000))
+    act = getattr(training.callbacks.Keeper, hook)
+
+    def signalled(keeper, *args, **kwargs):
+        if next(calls) == count:
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+        act(keeper, *args, **kwargs)
+
+    monkeypatch.setattr(training.callbacks.Keeper, hook, signalled)
+
+
 @pytest.mark.parametrize(
     ("number", "hook", "error"),
     [
@@ -218,17 +232,8 @@ def test_signal_ends_a_run_after_the_step(
     number, hook, error, long_recipe, long_run, tmp_path, monkeypatch, capsys
 ):
     output = tmp_path / "run"
-    calls = iter(range(1, 1000))
-    act = getattr(training.callbacks.Keeper, hook)
-
-    def signalled(keeper, *args, **kwargs):
-        if next(calls) == 5:
-            os.kill(os.getpid(), number)
-            time.sleep(0.01)
-        act(keeper, *args, **kwargs)
-
     with monkeypatch.context() as patch, pytest.raises(error) as raised:
-        patch.setattr(training.callbacks.Keeper, hook, signalled)
+        signal_at(patch, hook, 5, number)
         train(long_recipe, output)
     if error is SystemExit:
         assert raised.value.code == 143
@@ -739,6 +744,19 @@ def test_encoder_is_frozen_for_the_first_epochs(long_recipe, tmp_path, monkeypat
         train(recipe, tmp_path / "cut")
     train(recipe, tmp_path / "cut")
     assert_same_run(tmp_path / "cut", tmp_path / "whole")
+
+
+def test_the_best_epoch_of_a_frozen_network_stays_what_it_is(long_recipe, tmp_path, monkeypatch):
+    """It is older than last.keras, which an interruption leaves in the midst of an epoch."""
+    recipe = dataclasses.replace(long_recipe, freeze_encoder=3)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        signal_at(patch, "on_train_batch_end", 5, signal.SIGTERM)
+        train(recipe, tmp_path)
+    best = (tmp_path / "best.keras").read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(Kill):
+        kill_at(patch, training.fit, "_batches", 1)
+        train(recipe, tmp_path)
+    assert (tmp_path / "best.keras").read_bytes() == best
 
 
 LAYERS = ("conv1_1", "conv1_1_bn", "up1_conv1")

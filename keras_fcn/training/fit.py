@@ -155,7 +155,7 @@ def _fit(model, recipe, output, data, devices, keeper):
     step = load_state(model, output)
     steps, epochs = recipe.steps, recipe.epochs
     rows = read_log(output)[: step // steps]
-    mend(output, rows, steps)
+    mend(model, output, rows, steps)
     keeper.rows = rows
     pairs = data.splits["validation"].pick(data.pictured)
     grid = ImageGrid(pairs, output / "pictures", data.classes)

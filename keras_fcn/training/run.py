@@ -165,10 +165,12 @@ def keep_best(output):
         shutil.copyfile(output / "last.keras", beside)
 
 
-def mend(output, rows, steps):
+def mend(model, output, rows, steps):
     """Set right what a kill between last.keras and best.keras has left.
 
     Args:
+        model: the model of the run, its optimizer with the state of all weights; it has the
+            state of last.keras, also afterwards.
         output: the folder.
         rows: rows of the log, of the epochs that last.keras has seen whole.
         steps: steps of an epoch.
@@ -178,13 +180,18 @@ def mend(output, rows, steps):
     if best is None or best[1] + 1 < len(rows):
         return  # the best epoch is an earlier one, whose copy was whole before this one began
     kept = output / "best.keras"
-    if not kept.exists() or steps_of_file(kept) < len(rows) * steps:
+    if not kept.exists() or _steps_of_file(model, kept) < len(rows) * steps:
         keep_best(output)
+    load_state(model, output)
 
 
-def steps_of_file(path):
-    """Return the steps that a saved model was trained for."""
-    return steps_of(keras.saving.load_model(path))
+def _steps_of_file(model, path):
+    """Return the steps that a saved model was trained for; the model takes its state.
+
+    `load_model` would give an optimizer without what is frozen, and so without its state.
+    """
+    model.load_weights(path)
+    return steps_of(model)
 
 
 def read_log(output):
