@@ -131,7 +131,7 @@ def test_damaged_files_are_told_from_missing_ones(saved, tmp_path):
     path = tmp_path / "damaged.keras"
     for content, reason in damage(whole):
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=reason) as caught:
+        with pytest.raises(ValueError, match=reason or None) as caught:
             load_model(path)
         message = str(caught.value)
         assert f"whole .keras file, written by `model.save`. Received: '{path}', but" in message

@@ -503,7 +503,8 @@ def test_weights_that_are_not_all_that_is_computed_with_are_refused():
     lora.get_layer("dense").enable_lora(2)
     with pytest.raises(ValueError, match="'dense', but it has LoRA"):
         fully_convolutional(lora)
-    quantized.quantize("int8")
+    with pytest.warns(UserWarning, match="not have a `quantize` method"):
+        quantized.quantize("int8")
     with pytest.raises(ValueError, match="'dense', but its weights are quantised"):
         fully_convolutional(quantized)
 

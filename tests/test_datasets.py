@@ -179,7 +179,10 @@ def test_load_refuses_what_the_mask_doctor_refuses(folder, damage, message):
 def test_load_warns_of_labels_that_look_void(folder):
     for path in (folder / "masks").iterdir():
         save(path, np.arange(48).reshape(6, 8) % 2 * 254 + 1)
-    with pytest.warns(UserWarning, match="ignore=255"):
+    with (
+        pytest.warns(UserWarning, match="class 0 never occurs"),
+        pytest.warns(UserWarning, match="ignore=255"),
+    ):
         load(folder, "all")
 
 
@@ -190,7 +193,8 @@ def test_binary_masks_need_to_be_explained(tmp_path):
         load(tmp_path, "all")
     _, labels = next(iter(load(tmp_path, "all", values={0: 0, 255: 1})))
     np.testing.assert_array_equal(labels, np.eye(6, 8))
-    _, labels = next(iter(load(tmp_path, "all", ignore=255)))
+    with pytest.warns(UserWarning, match="two classes or more; without the void label 255"):
+        _, labels = next(iter(load(tmp_path, "all", ignore=255)))
     np.testing.assert_array_equal(labels, np.eye(6, 8) * 255)
 
 
@@ -343,7 +347,8 @@ def test_modes_of_images(tmp_path, mode, channels):
 def test_16_bit_tiff(tmp_path):
     pixels = np.linspace(0, 4095, 48).reshape(6, 8).astype("uint16")
     paths = pair(tmp_path, Image.fromarray(pixels), Image.new("L", (8, 6)))
-    image, _ = read_pair(*paths)
+    with pytest.warns(UserWarning, match="`white=4095`"):
+        image, _ = read_pair(*paths)
     assert image.max() == 16  # 4095 of 65535
     image, _ = read_pair(*paths, white=4095)
     np.testing.assert_array_equal(image[..., 0], (pixels / 4095 * 255).round())

@@ -105,6 +105,7 @@ def test_a_display_range_is_no_white(tmp_path, rng):
         read_image(tmp_path / "image.tif")
 
 
+@pytest.mark.filterwarnings("ignore:Transparency, the last band")  # where channels do not fit
 @pytest.mark.parametrize("bands", [2, 4, 5, 8])
 @pytest.mark.parametrize("suffix", [".tif", ".npy"])
 @pytest.mark.parametrize("first", [False, True])
@@ -115,6 +116,9 @@ def test_bands_for_networks_of_as_many_channels(tmp_path, rng, bands, suffix, fi
     path = tmp_path / f"image{suffix}"
     if suffix == ".npy":
         np.save(path, stored)
+    elif planar == "contig" and bands == 4:  # red, green, blue and transparency
+        config = "separate" if first else "contig"
+        tifffile.imwrite(path, stored, photometric="rgb", planarconfig=config)
     elif planar == "contig":
         tifffile.imwrite(path, stored)
     else:
@@ -165,8 +169,11 @@ def test_tiffs_of_other_kinds_of_colours(tmp_path, rng):
 
 def test_floats_need_a_white(tmp_path, rng):
     pixels = rng.random((30, 40, 3)).astype("float32")
-    for path, write in ((tmp_path / "a.npy", np.save), (tmp_path / "a.tif", tifffile.imwrite)):
-        write(path, pixels)
+    for path in (tmp_path / "a.npy", tmp_path / "a.tif"):
+        if path.suffix == ".npy":
+            np.save(path, pixels)
+        else:
+            tifffile.imwrite(path, pixels, photometric="rgb")
         with pytest.raises(FileError, match=r"floats in \[.*as `white=1`"):
             read_image(path)
         np.testing.assert_array_equal(read_image(path, white=1), np.rint(pixels * 255))

@@ -55,7 +55,7 @@ def test_unpadded_network_covers_the_image_with_mirrored_borders(rng, shape):
 
 def test_published_fcn_needs_no_mirror(narrow_vgg16, rng):
     model = FCN32s(num_classes=3, fc_filters=4, padding="valid")
-    assert predict_image(model, rng.random((21, 34, 3))).shape == (21, 34, 3)
+    assert predict_image(model, 255 * rng.random((21, 34, 3))).shape == (21, 34, 3)
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 8, 1), (1, 8, 8, 3), (0, 8, 3)])
@@ -66,7 +66,7 @@ def test_wrong_images_are_explained(shape):
 
 def test_compiled_functions_die_with_their_model(rng):
     model = UNet(**SMALL)
-    predict_image(model, rng.random((8, 8, 3)))
+    predict_image(model, 255 * rng.random((8, 8, 3)))
     reference = weakref.ref(model)
     del model
     gc.collect()

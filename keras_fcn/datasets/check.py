@@ -122,7 +122,7 @@ def check_sample(listing, ignore: int | None = None, **reading) -> None:
         # a class that a sample lacks may be rare
         if finding.kind in WARNED and (whole or finding.kind != "class missing"):
             warnings.warn(str(finding), stacklevel=4)
-    if looks.is_dark():
+    if reading.get("white") is None and looks.is_dark():
         warnings.warn(dark_message(max(looks.deep)), stacklevel=4)
 
 

@@ -305,10 +305,10 @@ def open_picture(path, max_pixels: int | None = None):
     Raises:
         FileError: when it has more pixels, or several frames.
     """
-    picture = open_header(path, max_pixels)
-    picture.load()
-    if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
-        raise FileError("frames", path, f"{picture.n_frames} images")
+    with open_header(path, max_pixels) as picture:  # closes the file; the pixels stay
+        picture.load()
+        if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
+            raise FileError("frames", path, f"{picture.n_frames} images")
     return picture
 
 
@@ -329,7 +329,11 @@ def open_header(path, max_pixels: int | None = None):
                 picture = Image.open(path)
             finally:
                 Image.MAX_IMAGE_PIXELS = before
-    _check_count(picture.height * picture.width, path, max_pixels)
+    try:
+        _check_count(picture.height * picture.width, path, max_pixels)
+    except FileError:
+        picture.close()
+        raise
     return picture
 
 
