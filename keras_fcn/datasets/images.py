@@ -144,12 +144,12 @@ def count_bands(path, max_pixels: int | None = None) -> int:
             return _read_npy(path, max_pixels, None).pixels.shape[-1]
         if head in TIFF:
             with tifffile.TiffFile(path) as file:
-                if not _is_for_pillow(file, file.pages[0], None):
+                if not is_for_pillow(file, file.pages[0], None):
                     shape, axes = file.series[0].shape, file.series[0].axes
-                    _check_count(math.prod(shape), path, max_pixels)
+                    check_count(math.prod(shape), path, max_pixels)
                     unread = np.empty(shape, "uint8")
-                    bands = _tiff_bands(unread, axes, path, None).shape[-1]
-                    return bands - _has_alpha(file.pages[0])
+                    bands = tiff_bands(unread, axes, path, None).shape[-1]
+                    return bands - has_alpha(file.pages[0])
         with open_header(path, max_pixels) as picture:
             return 1 if picture.mode in (*MODES[:6], "1", "LA", "La") else 3
 
@@ -181,7 +181,7 @@ def _read_npy(path, max_pixels, channels):
     if array.ndim not in (2, 3) or array.dtype.kind not in "biuf" or array.size == 0:
         what = f"an array of shape {array.shape} and type {array.dtype}"
         raise FileError("unreadable", path, what, "Save numbers as (height, width, bands).")
-    _check_count(array.size, path, max_pixels)
+    check_count(array.size, path, max_pixels)
     pixels = array[..., None] if array.ndim == 2 else _bands_last(array, path, channels)
     return Raster(np.asarray(pixels))
 
@@ -207,44 +207,51 @@ def _read_tiff(path, max_pixels, channels):
         page = file.pages[0]
         turn = page.tags.get("Orientation")
         orientation = 1 if turn is None else int(turn.value)
-        if _is_for_pillow(file, page, channels):
+        if is_for_pillow(file, page, channels):
             raster = _read_pillow(path, max_pixels)
             # Pillow has turned it already
             pixels = _turned(raster.pixels, INVERSE.get(orientation, orientation))
             if pixels.dtype != np.uint8:  # which Pillow has inverted
-                pixels = _white_is_high(page, pixels)
-            white = _stated_white(file, page, pixels)
+                pixels = white_is_high(page, pixels)
+            white = stated_white(file, page, pixels)
             return Raster(pixels, raster.alpha, white, orientation)
         series = file.series[0]
         if len(file.series) > 1:
             raise FileError("frames", path, f"{len(file.pages)} images")
-        _check_count(math.prod(series.shape), path, max_pixels)
-        try:
-            pixels = series.asarray()
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
-                raise
-            fix = "Run `pip install imagecodecs`, or save the file without compression."
-            raise FileError("unreadable", path, str(error), fix) from error
-        if pixels.dtype.kind not in "biuf" or not pixels.size:
-            raise FileError("unreadable", path, f"pixels of the type {pixels.dtype}")
-        pixels = _white_is_high(page, _tiff_bands(pixels, series.axes, path, channels))
-        return Raster(pixels, _has_alpha(page), _stated_white(file, page, pixels), orientation)
+        check_count(math.prod(series.shape), path, max_pixels)
+        pixels = pixels_of(series, path)
+        pixels = white_is_high(page, tiff_bands(pixels, series.axes, path, channels))
+        return Raster(pixels, has_alpha(page), stated_white(file, page, pixels), orientation)
 
 
-def _white_is_high(page, pixels):
+def pixels_of(series, path):
+    """Return the pixels of a series of tifffile."""
+    try:
+        pixels = series.asarray()
+    except ValueError as error:
+        if "imagecodecs" not in str(error):
+            raise
+        fix = "Run `pip install imagecodecs`, or save the file without compression."
+        raise FileError("unreadable", path, str(error), fix) from error
+    if pixels.dtype.kind not in "biuf" or not pixels.size:
+        raise FileError("unreadable", path, f"pixels of the type {pixels.dtype}")
+    return pixels
+
+
+def white_is_high(page, pixels):
     """Return integer pixels of which the smallest is black, also where a TIFF has it as white."""
     if int(page.photometric) != 0 or pixels.dtype.kind != "u":
         return pixels
     return np.iinfo(pixels.dtype).max - pixels
 
 
-def _has_alpha(page):
+def has_alpha(page) -> bool:
+    """Return whether the last band of a page of tifffile is transparency."""
     extra = page.tags.get("ExtraSamples")
     return extra is not None and np.atleast_1d(extra.value)[-1] in (1, 2)
 
 
-def _is_for_pillow(file, page, channels):
+def is_for_pillow(file, page, channels):
     """Whether Pillow reads all that the file holds: gray to 16 bits, 8-bit colours, palettes."""
     if len(file.pages) > 1:  # pages are bands where something says so; else Pillow tells of them
         says = file.is_imagej or file.is_ome or file.is_shaped
@@ -256,7 +263,7 @@ def _is_for_pillow(file, page, channels):
     return unsigned and (bits <= 16 if samples == 1 else bits <= 8 and samples == 3)
 
 
-def _tiff_bands(pixels, axes, path, channels):
+def tiff_bands(pixels, axes, path, channels):
     """Return pixels (height, width, bands) of the axes that tifffile names."""
     keep = [n for n, size in enumerate(pixels.shape) if size > 1 or axes[n] in "YX"]
     axes = "".join(axes[n] for n in keep)
@@ -274,7 +281,7 @@ def _tiff_bands(pixels, axes, path, channels):
     raise FileError("frames", path, f"an array of axes {axes} and shape {pixels.shape}")
 
 
-def _stated_white(file, page, pixels):
+def stated_white(file, page, pixels) -> int | None:
     """Return the largest value of the camera, where a file of 16 bits says it, else None."""
     if (pixels.dtype.kind, pixels.dtype.itemsize) != ("u", 2):
         return None
@@ -289,7 +296,11 @@ def _stated_white(file, page, pixels):
 
 
 def _read_pillow(path, max_pixels):
-    picture = open_picture(path, max_pixels)
+    return raster_of(open_picture(path, max_pixels))
+
+
+def raster_of(picture) -> Raster:
+    """Return the pixels of a loaded picture of Pillow."""
     orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
     if picture.mode not in MODES:
         clear = picture.mode in ("RGBa", "PA") or "transparency" in picture.info
@@ -330,14 +341,14 @@ def open_header(path, max_pixels: int | None = None):
             finally:
                 Image.MAX_IMAGE_PIXELS = before
     try:
-        _check_count(picture.height * picture.width, path, max_pixels)
+        check_count(picture.height * picture.width, path, max_pixels)
     except FileError:
         picture.close()
         raise
     return picture
 
 
-def _check_count(count, path, max_pixels):
+def check_count(count, path, max_pixels):
     from PIL import Image
 
     limit = max_pixels or 2 * (Image.MAX_IMAGE_PIXELS or 2**62)  # where Pillow refuses, too

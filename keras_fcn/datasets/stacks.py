@@ -1,0 +1,151 @@
+"""Stacks: TIFF files that hold several images, one after the other."""
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from keras_fcn.datasets.images import (
+    BANDS,
+    TIFF,
+    Raster,
+    check_count,
+    dark_message,
+    has_alpha,
+    is_dark,
+    is_for_pillow,
+    largest_pixel,
+    open_header,
+    pixels_of,
+    raster_of,
+    stated_white,
+    tiff_bands,
+    to_image,
+    white_is_high,
+)
+from keras_fcn.datasets.problems import FileError, reading
+
+
+def count_pages(path, channels: int | None = None) -> int | None:
+    """Return how many images a stack holds, from its header; None for a file of one image.
+
+    Pages are images where the file does not say, and the network does not take as many
+    channels, that they are the bands of one.
+
+    Args:
+        path: any file.
+        channels: as in `keras_fcn.datasets.images.read_image`.
+    """
+    import tifffile
+
+    try:
+        with Path(path).open("rb") as file:
+            if file.read(4) not in TIFF:
+                return None
+        with reading(path), tifffile.TiffFile(path) as file:
+            return _count(file, path, channels)
+    except (OSError, FileError):
+        return None  # who reads it tells what is wrong
+
+
+def read_stack(
+    path, channels: int | None = None, white: float | None = None, max_pixels: int | None = None
+) -> Iterator[np.ndarray]:
+    """Yield the images of a stack.
+
+    Args:
+        path: TIFF file of which `count_pages` gives a number.
+        channels, white, max_pixels: as in `keras_fcn.datasets.images.read_image`; the limit is
+            that of each image.
+
+    Yields:
+        uint8 array `(height, width, channels)`.
+
+    Raises:
+        FileError: as `read_image`.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        for_pillow = is_for_pillow(file, file.pages[0], channels)
+        read = _read_pages if for_pillow else _read_series
+        dark = []
+        for raster in read(file, path, channels, max_pixels):
+            largest = largest_pixel(raster)
+            if white is None and is_dark(largest):
+                dark.append(largest)
+            yield to_image(raster, path, channels, white)
+    if dark:
+        warnings.warn(dark_message(max(dark)), stacklevel=1)
+
+
+def _count(file, path, channels):
+    page = file.pages[0]
+    if is_for_pillow(file, page, channels):
+        count = len(file.pages)
+        return count if count > 1 else None
+    if len(file.series) == 1 and not _is_stack(file.series[0], path, channels):
+        return None
+    return sum(len(_images(series, _unread(series), channels)) for series in file.series)
+
+
+def _is_stack(series, path, channels):
+    try:
+        tiff_bands(_unread(series), series.axes, path, channels)
+    except FileError as error:
+        planes = [size for size in series.shape if size > 1]
+        gray = channels in (1, 3) and len(planes) == 3 and planes[0] != channels
+        return error.kind == "frames" or (gray and planes[-1] > BANDS)
+    return False
+
+
+def _unread(series):
+    """Return an array as a series will be; of what is not touched no memory is used."""
+    return np.empty(series.shape, "uint8")
+
+
+def _images(series, pixels, channels):
+    """Return pixels (images, height, width, bands) of the axes that tifffile names."""
+    keep = [n for n, size in enumerate(pixels.shape) if size > 1 or series.axes[n] in "YX"]
+    pixels = pixels.reshape([pixels.shape[n] for n in keep])
+    bands = [n for n, old in enumerate(keep) if series.axes[old] in "SC"]
+    if len(bands) > 1:
+        raise ValueError(f"bands on two of the axes {series.axes}")
+    if not bands and pixels.ndim > 3 and pixels.shape[-1] == channels:
+        bands = [pixels.ndim - 1]  # an array written row by row
+    pixels = np.moveaxis(pixels, bands[0], -1) if bands else pixels[..., None]
+    return pixels.reshape(-1, *pixels.shape[-3:])
+
+
+def _read_pages(file, path, channels, max_pixels):
+    """Yield the rasters of pages that Pillow reads."""
+    with reading(path):
+        picture = open_header(path, max_pixels)
+        for number, page in enumerate(file.pages):
+            picture.seek(number)
+            check_count(picture.height * picture.width, path, max_pixels)
+            picture.load()
+            # Pillow has turned it already
+            raster = dataclasses.replace(raster_of(picture), orientation=1)
+            pixels = raster.pixels
+            if pixels.dtype != np.uint8:  # which Pillow has inverted
+                pixels = white_is_high(page, pixels)
+            yield dataclasses.replace(raster, pixels=pixels, white=stated_white(file, page, pixels))
+
+
+def _read_series(file, path, channels, max_pixels):
+    """Yield the rasters of images that the file, or its reader, says are on certain axes."""
+    for series in file.series:
+        with reading(path):
+            page = series.keyframe
+            shape = _images(series, _unread(series), channels).shape
+            check_count(math.prod(shape[1:]), path, max_pixels)
+            images = white_is_high(page, _images(series, pixels_of(series, path), channels))
+            white = stated_white(file, page, images)
+            turn = page.tags.get("Orientation")
+            orientation = 1 if turn is None else int(turn.value)
+        for pixels in images:
+            yield Raster(pixels, has_alpha(page), white, orientation)
