@@ -228,6 +228,19 @@ def test_a_bad_image_is_set_aside_and_the_status_says_so(photo, tmp_path, model,
     assert "1 were done before" in capsys.readouterr().out
 
 
+def test_predict_writes_what_it_is_asked_for(photo, tmp_path, model, capsys):
+    command = ["predict", str(photo), "--weights", model[1], "--output", str(tmp_path / "out")]
+    assert main([*command, "--output-format", "labels.tif", "probabilities.npy"]) == 0
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["photo.tif", "photo_probabilities.npy", "predictions.json", "summary.csv"]
+    output = capsys.readouterr().out
+    assert output.startswith(f"{photo}: label map {tmp_path / 'out' / 'photo.tif'}, probabilities ")
+    assert main([*command, "--output-format", "labels", str(photo)]) == 1
+    error = capsys.readouterr().err
+    assert "`--output-format` should be one or more of labels" in error
+    assert "The images come before it." in error
+
+
 def test_evaluate_names_the_label_that_is_no_class(pairs, model, tmp_path, capsys):
     mask = np.asarray(Image.open(tmp_path / "masks" / "1.png")).copy()
     mask[0, 0] = 11

@@ -9,13 +9,15 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tifffile
 from conftest import randomize
 from PIL import Image
 
 from keras_fcn import UNet, fully_convolutional, predict_folder, predict_image
 from keras_fcn.classes import Classes
-from keras_fcn.inference import folders
-from keras_fcn.inference.objects import find_objects
+from keras_fcn.datasets.masks import read_mask
+from keras_fcn.inference import folders, results
+from keras_fcn.inference.objects import ObjectSettings, find_objects
 from keras_fcn.inference.sources import find_jobs
 from keras_fcn.lock import locked
 
@@ -222,7 +224,7 @@ def test_tables_of_others_are_left_alone(name, model, photos, tmp_path):
 
 
 def test_more_objects_than_16_bits_are_set_aside(model, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr(folders, "MOST", 0)
+    monkeypatch.setattr(results, "MOST", 0)
     result = predict_folder(model, photos, tmp_path / "out", objects=True)
     assert (len(result.done), len(result.failed)) == (0, 3)
     assert "16 bits" in table(tmp_path / "out" / "errors.csv")[1][1]
@@ -256,7 +258,7 @@ def test_objects_are_numbered_outlined_and_measured(model, photos, tmp_path):
     predict_folder(model, photos / "b.png", output, objects=True)
     image = np.asarray(Image.open(photos / "b.png"))
     scores = predict_image(model, image)
-    expected = find_objects(scores, folders.ObjectSettings(border=2))
+    expected = find_objects(scores, ObjectSettings(border=2))
     numbers = np.asarray(Image.open(output / "b_objects.png"))
     assert numbers.dtype == "uint16"
     np.testing.assert_array_equal(numbers, expected)
@@ -303,4 +305,168 @@ def test_a_sigmoid_of_one_channel(photos, tmp_path, rng):
     expected = predict_image(model, image)[..., 0] > 0.5
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "b.png")), expected)
     assert table(tmp_path / "out" / "summary.csv")[0][4:] == ["class 0", "class 1"]
-    assert dataclasses.asdict(folders.ObjectSettings.of(model))["border"] is None
+    assert dataclasses.asdict(ObjectSettings.of(model))["border"] is None
+
+
+def test_what_is_written_and_as_files_of_which_kind(model, photos, tmp_path):
+    output = tmp_path / "out"
+    formats = ["labels.tif", "probabilities", "objects.tif", "overlay.tiff", "outlines"]
+    result = predict_folder(model, photos / "b.png", output, output_format=formats)
+    names = ["b.tif", "b_overlay.tiff", "b_objects.tif", "b_outlines.png", "b_probabilities.tif"]
+    assert result.done == {str(photos / "b.png"): [output / name for name in names]}
+    assert files(output) == sorted([*names, "objects.csv", "predictions.json", "summary.csv"])
+    scores = predict_image(model, np.asarray(Image.open(photos / "b.png")))
+    probabilities = tifffile.imread(output / "b_probabilities.tif")
+    assert probabilities.dtype == "float32"
+    np.testing.assert_array_equal(probabilities, scores)
+    np.testing.assert_array_equal(tifffile.imread(output / "b.tif"), scores.argmax(-1))
+    np.testing.assert_array_equal(read_mask(output / "b.tif"), scores.argmax(-1))
+    assert Image.open(output / "b.tif").getpalette()[:9] == [10, 20, 30, 200, 0, 0, 0, 200, 0]
+    objects = tifffile.imread(output / "b_objects.tif")
+    assert objects.dtype == "uint16"
+    np.testing.assert_array_equal(objects, find_objects(scores, ObjectSettings(border=2)))
+    assert Image.open(output / "b_overlay.tiff").mode == "RGB"
+    with tifffile.TiffFile(output / "b.tif") as file:
+        assert (file.pages[0].tilewidth, file.pages[0].compression) == (256, 8)
+    again = predict_folder(model, photos / "b.png", output, output_format=formats)
+    assert again.skipped == [str(photos / "b.png")]
+    with pytest.raises(FileExistsError, match="other objects, output_format"):
+        predict_folder(model, photos / "b.png", output, objects=True)
+
+
+def test_arrays_of_numpy(model, photos, tmp_path):
+    output = tmp_path / "out"
+    formats = ("labels.npy", "probabilities.npy", "objects.npy", "overlay.npy")
+    predict_folder(model, photos / "b.png", output, output_format=formats)
+    scores = predict_image(model, np.asarray(Image.open(photos / "b.png")))
+    np.testing.assert_array_equal(np.load(output / "b_probabilities.npy"), scores)
+    labels = np.load(output / "b.npy")
+    assert labels.dtype == "uint8"
+    np.testing.assert_array_equal(labels, scores.argmax(-1))
+    os.utime(photos / "b.png")  # changed since: our own files are written anew
+    os.utime(output / "b.npy", (0, 0))
+    assert len(predict_folder(model, photos / "b.png", output, output_format=formats).done) == 1
+
+
+@pytest.mark.parametrize("name", ["a.npy", "a.tif"])
+def test_other_files_of_these_kinds_are_left_alone(name, model, photos, tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    np.save(output / name, [1]) if name == "a.npy" else tifffile.imwrite(output / name, [[1]])
+    with pytest.raises(FileExistsError, match="did not write it"):
+        predict_folder(model, photos, output, output_format=f"labels{Path(name).suffix}")
+    assert files(output) == [name]
+
+
+def test_gray_tiffs_and_labels_without_an_overlay(model, photos, tmp_path, monkeypatch):
+    """Where labels are all that is wanted the probabilities of the image are never held."""
+    asked = []
+    predict = folders.predict_image
+    monkeypatch.setattr(
+        folders, "predict_image", lambda *a, **k: asked.append(k["output"]) or predict(*a, **k)
+    )
+    options = {"gray": True, "output_format": "labels.tif"}
+    predict_folder(model, photos / "b.png", tmp_path / "out", **options)
+    assert Image.open(tmp_path / "out" / "b.tif").mode == "L"
+    predict_folder(model, photos / "b.png", tmp_path / "other", output_format="probabilities")
+    assert asked == ["labels", "probabilities"]
+
+
+@pytest.mark.parametrize(
+    ("formats", "message"),
+    [
+        ("label", r"should be one or more of labels, .*'label'.*Did you mean 'labels'"),
+        ("labels.jpg", r"writes labels as \.png, \.tif, .*Received: 'labels\.jpg'"),
+        (
+            "probabilities.png",
+            r"as \.tif, \.tiff, \.npy\..*Pass `output_format='probabilities.tif'`",
+        ),
+        (["labels", "labels.tif"], "each kind once"),
+        ([], "Received: none"),
+    ],
+)
+def test_wrong_formats_write_nothing(formats, message, model, photos, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        predict_folder(model, photos, tmp_path / "out", output_format=formats)
+    assert not (tmp_path / "out").exists()
+
+
+def test_more_objects_than_16_bits_in_32(model, photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "MOST", 0)
+    predict_folder(model, photos / "b.png", tmp_path / "out", output_format="objects.tif")
+    assert tifffile.imread(tmp_path / "out" / "b_objects.tif").dtype == "uint32"
+
+
+@pytest.fixture
+def stack(tmp_path, rng):
+    pages = rng.integers(0, 256, (4, 20, 30, 3), "uint8")
+    tifffile.imwrite(tmp_path / "stack.tif", pages, photometric="rgb")
+    return tmp_path / "stack.tif", pages
+
+
+def test_a_stack_becomes_a_stack(model, stack, tmp_path):
+    path, pages = stack
+    output = tmp_path / "out"
+    result = predict_folder(model, path, output)
+    expected = np.stack([predict_image(model, page, output="labels") for page in pages])
+    assert result.done[str(path)] == [output / "stack.tif", output / "stack_overlay.tif"]
+    np.testing.assert_array_equal(tifffile.imread(output / "stack.tif"), expected)
+    assert Image.open(output / "stack_overlay.tif").n_frames == 4
+    lines = table(output / "summary.csv")
+    assert [line[0] for line in lines] == ["file", *(f"stack#{page}" for page in range(4))]
+    assert lines[3][4:] == [str(count) for count in np.bincount(expected[2].ravel(), minlength=3)]
+    assert predict_folder(model, path, output).skipped == [str(path)]
+    summary = (output / "summary.csv").read_text()
+    (output / "summary.csv").write_text("\n".join(summary.splitlines()[:3]) + "\n")
+    assert list(predict_folder(model, path, output).done) == [str(path)]  # two pages were missing
+    assert sorted((output / "summary.csv").read_text()) == sorted(summary)
+
+
+def test_all_that_is_written_of_a_stack(model, stack, tmp_path):
+    path, pages = stack
+    formats = ["labels.npy", "probabilities", "objects"]
+    predict_folder(model, path, tmp_path / "out", output_format=formats)
+    scores = np.stack([predict_image(model, page) for page in pages])
+    assert files(tmp_path / "out") == [
+        "objects.csv", "predictions.json", "stack.npy", "stack_objects.tif",
+        "stack_probabilities.tif", "summary.csv",
+    ]  # fmt: skip
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "stack.npy"), scores.argmax(-1))
+    written = tifffile.imread(tmp_path / "out" / "stack_probabilities.tif")
+    np.testing.assert_array_equal(written, scores)
+    numbers = {line[0] for line in table(tmp_path / "out" / "objects.csv")[1:]}
+    assert numbers == {f"stack#{page}" for page in range(4)}
+
+
+def test_a_stack_with_a_page_that_fails_is_set_aside_whole(tmp_path, model, rng):
+    pages = [Image.fromarray(rng.integers(0, 256, size, "uint8")) for size in ((9, 12), (8, 8))]
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    options = {"output_format": "labels.npy"}
+    result = predict_folder(model, tmp_path / "stack.tif", tmp_path / "out", **options)
+    assert "holds images of one size" in result.failed[str(tmp_path / "stack.tif")]
+    assert files(tmp_path / "out") == ["errors.csv", "predictions.json", "summary.csv"]
+    assert predict_folder(model, tmp_path / "stack.tif", tmp_path / "other").done
+    with tifffile.TiffFile(tmp_path / "other" / "stack.tif") as file:
+        assert [page.shape for page in file.pages] == [(9, 12), (8, 8)]
+
+
+def test_the_georeference_is_kept(model, tmp_path, rng):
+    """As rasterio, which reads GeoTIFFs by GDAL, sees it."""
+    import rasterio
+    from rasterio.transform import from_origin
+
+    where = {"crs": "EPSG:32633", "transform": from_origin(500000, 5400000, 0.5, 0.5)}
+    size = {"width": 40, "height": 24, "count": 3, "dtype": "uint8"}
+    pixels = rng.integers(0, 256, (3, 24, 40), "uint8")
+    with rasterio.open(tmp_path / "field.tif", "w", driver="GTiff", **where, **size) as file:
+        file.write(pixels)
+    formats = ["labels.tif", "probabilities", "overlay.tif"]
+    predict_folder(model, tmp_path / "field.tif", tmp_path / "out", output_format=formats)
+    expected = predict_image(model, np.moveaxis(pixels, 0, -1))
+    with rasterio.open(tmp_path / "out" / "field.tif") as file:
+        assert file.crs == where["crs"]
+        assert file.transform == where["transform"]
+        np.testing.assert_array_equal(file.read(1), expected.argmax(-1))
+    with rasterio.open(tmp_path / "out" / "field_probabilities.tif") as file:
+        assert file.transform == where["transform"]
+        np.testing.assert_array_equal(np.moveaxis(file.read(), 0, -1), expected)

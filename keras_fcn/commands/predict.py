@@ -6,6 +6,7 @@ from pathlib import Path
 from keras_fcn.commands.shared import add_image_options, add_model, prediction_options
 
 SHOWN = 20  # images named on standard output
+TITLES = {"labels": "label map"}
 EXAMPLE = "keras-fcn predict photo.jpg --weights unet_camvid"
 
 
@@ -17,7 +18,8 @@ def add(commands):
         description="Writes DIR/<stem>.png, a palette PNG whose pixel values are the classes, and "
         "DIR/<stem>_overlay.png, the image with the classes laid over it and a legend; and "
         "DIR/summary.csv, the pixels of each class. What can't be read is set aside in "
-        "DIR/errors.csv, and the rest goes on. The same command again does what is missing.",
+        "DIR/errors.csv, and the rest goes on. The same command again does what is missing. Of a "
+        "TIFF file of several images each page is predicted, into TIFF files of as many pages.",
     )
     predict.add_argument(
         "images",
@@ -34,9 +36,18 @@ def add(commands):
         help="where to write (default %(default)s)",
     )
     predict.add_argument(
+        "--output-format",
+        nargs="+",
+        metavar="KIND[.SUFFIX]",
+        help="write only these, of labels, overlay, probabilities (float32), objects (numbered) "
+        "and outlines; as .png, .tif (tiled, compressed) or .npy, for example labels.tif "
+        "probabilities.npy (default: labels.png overlay.png)",
+    )
+    predict.add_argument(
         "--gray",
         action="store_true",
-        help="label maps as gray PNGs of plain class numbers, as OpenCV and scikit-image read them",
+        help="label maps of plain class numbers, without colours, as OpenCV and scikit-image "
+        "read them",
     )
     predict.add_argument(
         "--objects",
@@ -58,19 +69,25 @@ def run(options):
         model,
         options.images,
         options.output,
+        output_format=options.output_format,
         gray=options.gray,
         objects=options.objects,
         white=options.white,
         max_pixels=options.max_pixels,
         **prediction_options(options),
     )
-    _print_result(result, options.output)
+    _print_result(result, options)
     return 1 if result.failed else 0
 
 
-def _print_result(result, output):
+def _print_result(result, options):
+    from keras_fcn.inference.formats import parse_formats
+
+    output = options.output
+    kinds = parse_formats(options.output_format, options.objects)
     for image, files in list(result.done.items())[:SHOWN]:
-        print(f"{image}: label map {files[0]}, overlay {files[1]}")
+        pairs = zip(kinds, files, strict=True)
+        print(f"{image}: {', '.join(f'{TITLES.get(kind, kind)} {file}' for kind, file in pairs)}")
     if len(result.done) > SHOWN:
         print(f"and {len(result.done) - SHOWN} more in {output}")
     if result.skipped:

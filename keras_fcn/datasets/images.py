@@ -348,7 +348,8 @@ def open_header(path, max_pixels: int | None = None):
     return picture
 
 
-def check_count(count, path, max_pixels):
+def check_count(count: int, path, max_pixels: int | None) -> None:
+    """Raise `FileError` for more pixels than are to be read."""
     from PIL import Image
 
     limit = max_pixels or 2 * (Image.MAX_IMAGE_PIXELS or 2**62)  # where Pillow refuses, too

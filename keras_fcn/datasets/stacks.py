@@ -70,10 +70,12 @@ def read_stack(
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        for_pillow = is_for_pillow(file, file.pages[0], channels)
-        read = _read_pages if for_pillow else _read_series
+        if is_for_pillow(file, file.pages[0], channels):
+            rasters = _read_pages(file, path, max_pixels)
+        else:
+            rasters = _read_series(file, path, channels, max_pixels)
         dark = []
-        for raster in read(file, path, channels, max_pixels):
+        for raster in rasters:
             largest = largest_pixel(raster)
             if white is None and is_dark(largest):
                 dark.append(largest)
@@ -120,7 +122,7 @@ def _images(series, pixels, channels):
     return pixels.reshape(-1, *pixels.shape[-3:])
 
 
-def _read_pages(file, path, channels, max_pixels):
+def _read_pages(file, path, max_pixels):
     """Yield the rasters of pages that Pillow reads."""
     with reading(path):
         picture = open_header(path, max_pixels)

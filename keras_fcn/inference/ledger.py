@@ -23,7 +23,8 @@ class Ledger:
         run: what the predictions depend on, as JSON stores it.
         columns: names of the columns of the summary, after `file` and `image`.
         object_columns: names of the columns of the objects, after `file`; none without.
-        is_current: function of the two that says whether a line still holds.
+        is_current: function of the two, and of the files of all lines, that says whether a line
+            still holds.
 
     Attributes:
         done: the files that are done.
@@ -38,13 +39,15 @@ class Ledger:
         run: dict,
         columns: Sequence[str],
         object_columns: Sequence[str],
-        is_current: Callable[[str, str], bool],
+        is_current: Callable[[str, str, set], bool],
     ):
         self.folder = folder
         self.errors = {}
         self._check_run(run)
         header = ["file", "image", *columns]
-        lines = [line for line in _read(folder / SUMMARY, header) if is_current(*line[:2])]
+        lines = _read(folder / SUMMARY, header)
+        files = {line[0] for line in lines}
+        lines = [line for line in lines if is_current(*line[:2], files)]
         self.done = {line[0] for line in lines}
         _write(folder / SUMMARY, header, lines)
         if object_columns:
@@ -53,11 +56,17 @@ class Ledger:
             _write(folder / OBJECTS, header, lines)
         (folder / ERRORS).unlink(missing_ok=True)  # what failed is tried again
 
-    def add(self, file: str, image: str, values: Sequence, objects: Sequence[Sequence]) -> None:
-        """Add an image that is done, with the lines of its objects first."""
+    def add(self, image: str, lines: Sequence[Sequence], objects: Sequence[Sequence]) -> None:
+        """Add an image that is done, with the lines of its objects first.
+
+        Args:
+            image: path of the image.
+            lines: the file and the values of the columns, for each page.
+            objects: the file and the values of the columns, for each object.
+        """
         if objects:
-            _append(self.folder / OBJECTS, [[file, *line] for line in objects])
-        _append(self.folder / SUMMARY, [[file, image, *values]])
+            _append(self.folder / OBJECTS, objects)
+        _append(self.folder / SUMMARY, [[file, image, *values] for file, *values in lines])
 
     def fail(self, file: str, error: str) -> None:
         """Set an image aside with its error."""

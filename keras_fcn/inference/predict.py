@@ -96,7 +96,7 @@ def predict_image(
     >>> predict_image(model, image, test_time_augmentation=True, scales=(0.75, 1)).shape
     (31, 57, 2)
     """
-    check_options(test_time_augmentation, scales)
+    _check_averages(test_time_augmentation, scales)
     check_choice("output", output, OUTPUTS)
     tile_size = None if tile_size is None else check_tile_size(tile_size)
     check_model(model)
@@ -116,8 +116,22 @@ def predict_image(
     return to_labels(scores) if output == "labels" else scores
 
 
-def check_options(test_time_augmentation=False, scales=(1,)):
-    """Raise `ValueError` for averages that `predict_image` does not take."""
+def check_options(
+    model: keras.Model,
+    tile_size: int | tuple[int, int] | None = None,
+    engine: str = "keras",
+    precision: str = "float32",
+    **averages,
+) -> None:
+    """Raise for options that `predict_image` does not take for a model."""
+    _check_averages(**averages)
+    compiled(model, engine, precision)
+    if tile_size is not None:
+        check_tile_size(tile_size)
+        receptive_field_of(model)
+
+
+def _check_averages(test_time_augmentation=False, scales=(1,)):
     check_choice("test_time_augmentation", test_time_augmentation, tuple(SYMMETRIES))
     valid = isinstance(scales, tuple | list) and all(
         isinstance(scale, numbers.Real) and not isinstance(scale, bool) and 0 < scale < math.inf

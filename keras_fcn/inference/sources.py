@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from keras_fcn.datasets.files import SUFFIXES, natural_order
+from keras_fcn.inference.formats import is_ours
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,10 +16,23 @@ class Job:
 
     image: Path
     stem: Path  # relative to the output folder, without suffix
+    pages: int | None = None  # images of a stack
 
-    def file(self, output: Path, kind: str = "") -> Path:
-        """Return the path of one of its predictions, as "overlay"; "" is the label map."""
-        return output / self.stem.with_name(f"{self.stem.name}{kind and '_' + kind}.png")
+    @property
+    def names(self) -> list[str]:
+        """What the tables call it, or each of its pages."""
+        if self.pages is None:
+            return [str(self.stem)]
+        return [f"{self.stem}#{page}" for page in range(self.pages)]
+
+    def files(self, output: Path, formats: dict[str, str]) -> list[Path]:
+        """Return the paths of its predictions, of {kind: suffix}; a PNG file holds no stack."""
+        names = []
+        for kind, suffix in formats.items():
+            end = "" if kind == "labels" else f"_{kind}"
+            suffix = ".tif" if self.pages and suffix == ".png" else suffix
+            names.append(self.stem.with_name(f"{self.stem.name}{end}{suffix}"))
+        return [output / name for name in names]
 
 
 def find_jobs(source: str | os.PathLike | Iterable, output: str | os.PathLike) -> list[Job]:
@@ -52,24 +66,22 @@ def find_jobs(source: str | os.PathLike | Iterable, output: str | os.PathLike) -
     return jobs
 
 
-def check_outputs(jobs: list[Job], output: Path, kinds: Iterable[str]) -> None:
+def check_outputs(jobs: list[Job], output: Path, formats: dict[str, str]) -> None:
     """Raise where two predictions, or a prediction and an image, would be one file.
 
     Args:
         jobs: what is to be predicted.
         output: folder of the predictions.
-        kinds: what is written for each, as for `Job.file`.
+        formats: what is written for each, as for `Job.files`.
 
     Raises:
         ValueError: naming both.
         FileExistsError: for a file that this package did not write.
     """
-    from keras_fcn.visualize.pictures import is_ours
-
     images = {job.image.resolve(): job.image for job in jobs}
     written = {}
     for job in jobs:
-        for file in (job.file(output, kind) for kind in kinds):
+        for kind, file in zip(formats, job.files(output, formats), strict=True):
             if file.resolve() in images:
                 raise ValueError(
                     "A prediction should not replace an image. Received: "
@@ -83,7 +95,7 @@ def check_outputs(jobs: list[Job], output: Path, kinds: Iterable[str]) -> None:
                     f"Received: '{other}' and '{job.image}', both with an output '{file.name}'. "
                     "Predict them into two folders."
                 )
-            if file.exists() and not is_ours(file):
+            if file.exists() and not is_ours(file, output, f"{kind}{file.suffix}"):
                 raise FileExistsError(
                     f"'{file}' exists, and keras_fcn did not write it. Choose another output "
                     "folder, or move the file."

@@ -1,0 +1,125 @@
+"""The files that are written of predictions."""
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_fcn.catalogue import classes_of
+from keras_fcn.inference.formats import geo_tags, writing
+from keras_fcn.inference.objects import ObjectSettings, find_objects
+from keras_fcn.inference.sources import Job
+from keras_fcn.label_maps import to_labels
+from keras_fcn.remedies import spell
+
+MOST = 65535  # objects in a map of 16 bits
+OBJECT_COLUMNS = (
+    "number", "class", "area", "row", "column", "top", "left", "bottom", "right",
+    "mean_probability", "mean_intensity",
+)  # fmt: skip
+
+
+class Results:
+    """Writes what is wanted of images.
+
+    Args:
+        model: Keras model that predicts.
+        output: folder to write to.
+        formats: {kind: suffix}, of `keras_fcn.inference.formats.parse_formats`.
+        gray: whether label maps have no colours.
+
+    Attributes:
+        columns: names of the columns of the two tables.
+        takes: what it takes, as `output` of `predict_image`: of labels alone the
+            probabilities of a large image are never held.
+
+    Raises:
+        ValueError: for a model of more classes than a file of 8 bits holds.
+    """
+
+    def __init__(self, model: keras.Model, output: Path, formats: dict[str, str], gray: bool):
+        self.model = model
+        self.output = output
+        self.formats = formats
+        self.classes = classes_of(model)
+        if len(self.classes) > 256:
+            raise ValueError(
+                "A label map has 8 bits, so it holds 256 classes at most. Received: a model of "
+                f"{len(self.classes)}. Call `keras_fcn.predict_image`."
+            )
+        self.palette = None if gray else self.classes.palette
+        objects = formats.keys() & {"objects", "outlines"}
+        self.settings = ObjectSettings.of(model) if objects else None
+        self.takes = "probabilities" if objects or "probabilities" in formats else "labels"
+        self.columns = (
+            ("height", "width", *self.classes.names),
+            OBJECT_COLUMNS if objects else (),
+        )
+
+    def write(
+        self, job: Job, pages: Iterable[tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[list[list], list[list]]:
+        """Write the files of an image or of a stack.
+
+        Args:
+            job: the image.
+            pages: image `(height, width, channels)` and prediction of each, the latter as
+                `takes` says.
+
+        Returns:
+            The lines of the summary, and of the objects.
+
+        Raises:
+            ValueError: for more objects than the file holds, and what a prediction of a
+                later page raises; no file is written then.
+        """
+        lines, objects = [], []
+        files = job.files(self.output, self.formats)
+        files[0].parent.mkdir(parents=True, exist_ok=True)
+        tags = geo_tags(job.image) if any(".tif" in file.suffix for file in files) else []
+        with contextlib.ExitStack() as stack:
+            writers = [stack.enter_context(writing(file, job.pages)) for file in files]
+            for name, (image, prediction) in zip(job.names, pages, strict=True):
+                made, values, found = self._make(image, prediction)
+                for kind, write in zip(self.formats, writers, strict=True):
+                    array = made[kind]
+                    there = tags if array.shape[:2] == image.shape[:2] else ()
+                    colors = self.palette if kind == "labels" else None
+                    write(array, palette=colors, tags=there)
+                lines.append([name, *values])
+                objects += [[name, *line] for line in found]
+        return lines, objects
+
+    def _make(self, image, prediction):
+        """Return {kind: array}, the values of the summary, and the lines of the objects."""
+        from keras_fcn.inference.pictures import draw_classes, draw_outlines, to_bytes
+
+        labels = to_labels(prediction) if self.takes == "probabilities" else prediction
+        made = {"labels": labels.astype("uint8"), "probabilities": prediction}
+        if "overlay" in self.formats:
+            picture = draw_classes(self.model, to_bytes(image), labels, self.classes)
+            made["overlay"] = np.asarray(picture)
+        lines = []
+        if self.settings is not None:
+            from keras_fcn.inference.measure import measure_objects
+
+            objects = find_objects(prediction, self.settings)
+            lines = measure_objects(objects, prediction, image, self.classes.names, self.settings)
+            made["objects"] = self._shorten(objects)
+            if "outlines" in self.formats:
+                made["outlines"] = np.asarray(draw_outlines(to_bytes(image), objects))
+        pixels = np.bincount(labels.ravel(), minlength=len(self.classes))
+        return made, [*labels.shape, *pixels.tolist()], lines
+
+    def _shorten(self, objects):
+        """Return the numbers of objects in 16 bits, or where the file holds them in 32."""
+        if objects.max() <= MOST:
+            return objects.astype("uint16")
+        if self.formats.get("objects") == ".png":
+            raise ValueError(
+                f"A PNG file has 16 bits, so it holds {MOST} objects at most. Received: "
+                f"{objects.max()}. Write another, by {spell('output_format', 'objects.tif')}."
+            )
+        return objects.astype("uint32")
