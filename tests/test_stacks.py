@@ -109,7 +109,7 @@ def test_pages_are_turned_as_files_are(tmp_path):
     [
         (numbers(40, 50), {}, 1),
         (numbers(40, 50, 3), {"photometric": "rgb"}, 3),
-        (numbers(4, 40, 50), {}, 4),  # bands
+        (numbers(4, 40, 50), {"photometric": "minisblack"}, 4),  # bands
         (numbers(40, 50, 4), {}, 4),  # a page for each row
         (numbers(2, 40, 50), {"imagej": True, "metadata": {"axes": "CYX"}}, 2),
     ],

@@ -124,8 +124,7 @@ def _images(series, pixels, channels):
 
 def _read_pages(file, path, max_pixels):
     """Yield the rasters of pages that Pillow reads."""
-    with reading(path):
-        picture = open_header(path, max_pixels)
+    with reading(path), open_header(path, max_pixels) as picture:
         for number, page in enumerate(file.pages):
             picture.seek(number)
             check_count(picture.height * picture.width, path, max_pixels)
