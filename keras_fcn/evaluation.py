@@ -1,13 +1,19 @@
 """How well a model segments images: what `keras-fcn evaluate` does."""
 
-from collections.abc import Iterable
+import concurrent.futures
+import contextlib
+import os
+import warnings
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
 
 from keras_fcn.catalogue import classes_of
+from keras_fcn.evaluation_report import open_report, outline_panels, paint_panels
 from keras_fcn.inference import predict_image, predict_objects
 from keras_fcn.inference.images import check_model
+from keras_fcn.inference.predict import check_options, errors_of_an_image
 from keras_fcn.inference.progress import track
 from keras_fcn.metrics import SegmentationMetrics
 from keras_fcn.object_metrics import ObjectMetrics
@@ -20,30 +26,44 @@ def evaluate(
     *,
     ignore: int | None = None,
     objects: bool = False,
+    output: str | os.PathLike | None = None,
     **options,
 ) -> dict:
     """Predict every image, and score all pixels or objects together.
+
+    An image that can't be read or predicted, or whose label map does not fit, is set aside,
+    and the rest goes on. With `output` this folder gets `scores.csv`, the scores of each
+    image, `worst.png`, the images of the lowest ones, `errors.csv`, what was set aside,
+    and `evaluation.json`, what is returned.
 
     Args:
         model: Keras model that gives probabilities or scores of classes; its own names
             of the classes are in the result.
         data: pairs of an image `(height, width, channels)` and its label map `(height,
             width)`, integers, as of `keras_fcn.datasets.load`, batched or not; a third
-            element is a name for errors.
+            element is a name. Of a sequence, as `keras_fcn.datasets.Pairs`, an element
+            that can't be read is set aside.
         ignore: the label of void pixels; by default the model's own, if it has one.
         objects: whether the maps number objects, 0 background, and these are scored (see
             `keras_fcn.object_metrics.ObjectMetrics`).
+        output: folder to write to, made if need be.
         **options: those of `predict_image`.
 
     Returns:
         Dict with `mean_iou`, `pixel_accuracy`, `mean_accuracy`, `frequency_weighted_iou`,
         `per_class_iou`, a dict by name, and `images`, their number; NaN for what does not
         occur. With `objects` instead `object_f1`, `object_precision`, `object_recall`,
-        `average_precision` and `images`.
+        `average_precision` and `images`. Where images were set aside also `failed`, a dict
+        of their names and errors.
 
     Raises:
-        ValueError: for a label that is no class, an image or a map that does not fit, or
-            no image at all.
+        ValueError: for options that `predict_image` does not take, without any image, and
+            where all are set aside, for the reason of the first.
+        FileExistsError: when `output` holds a file of the same name that no evaluation
+            wrote, or another is at work in it.
+
+    Warns:
+        UserWarning: when images were set aside.
 
     Example:
 
@@ -54,41 +74,175 @@ def evaluate(
     1
     """
     check_model(model)
-    classes = classes_of(model)
-    ignore = classes.ignore if ignore is None else ignore
-    metric = ObjectMetrics() if objects else SegmentationMetrics(len(classes), ignore)
+    check_options(model, **options)
+    scorer = _Objects(model, options) if objects else _Pixels(model, ignore, options)
+    with open_report(output) if output is not None else contextlib.nullcontext() as report:
+        return _evaluate(scorer, data, report)
+
+
+def read_pairs(data: Iterable) -> Iterator[tuple]:
+    """Yield the name of each image, and its image and label map or the error of reading them.
+
+    Args:
+        data: as of `evaluate`.
+    """
     count = 0
-    for image, truth, name in track(_singles(data), "Evaluating", _length(data)):
+    for name, element in _elements(data):
+        if isinstance(element, Exception):
+            count += 1
+            yield name or f"image {count}", element
+            continue
+        image, truth, *rest = element  # a name, or Keras's sample weights
+        image, truth = np.asarray(image), np.asarray(truth)
+        name = rest[0] if rest and isinstance(rest[0], str) else name
+        singles = zip(image, truth, strict=True) if image.ndim == 4 else [(image, truth)]
+        for pair in singles:
+            count += 1
+            yield name or f"image {count}", pair
+
+
+def _elements(data):
+    """Yield a name or None, and an element; of a sequence one is read ahead, or gives its error."""
+    if not hasattr(data, "__getitem__"):
+        for element in data:
+            yield None, element
+        return
+    names = getattr(data, "names", [None] * len(data))
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        coming = [pool.submit(data.__getitem__, number) for number in range(min(1, len(data)))]
+        for number, name in enumerate(names):
+            if number + 1 < len(data):
+                coming.append(pool.submit(data.__getitem__, number + 1))
+            try:
+                element = coming.pop(0).result()
+            except errors_of_an_image() as error:
+                element = error
+            yield name, element
+
+
+def _evaluate(scorer, data, report):
+    """Return the scores of the data, and report them."""
+    total, failed, count = scorer.metric(), {}, 0
+    for name, found in track(read_pairs(data), "Evaluating", _length(data)):
+        try:
+            if isinstance(found, Exception):
+                raise found
+            image, truth = found
+            prediction = scorer.predict(name, image, truth)
+        except errors_of_an_image() as error:
+            failed[name] = error
+            continue
         count += 1
-        name = name or f"image {count}"
-        if objects:
-            prediction = predict_objects(model, image, **options)
-        else:
-            _check_labels(name, truth, len(classes), ignore)
-            prediction = predict_image(model, image, output="labels", **options)
+        total.update_state(truth, prediction)
+        if report is not None:
+            own = scorer.metric()
+            own.update_state(truth, prediction)
+            panels = scorer.panels(image, truth, prediction)
+            report.add(name, _flatten(scorer.scores(own)), scorer.rank, panels)
+    scores = {**scorer.scores(total), "images": count}
+    if failed:
+        scores["failed"] = {name: str(error) for name, error in failed.items()}
+    if report is not None:
+        report.write(scores, scorer.legend)
+    _tell(count, failed)
+    return scores
+
+
+def _tell(count, failed):
+    """Raise without a score, and warn of one that is not of all images."""
+    if not count and not failed:
+        raise ValueError("There should be at least one image to evaluate. Received: none.")
+    if not count:
+        raise next(iter(failed.values()))
+    if failed:
+        name, error = next(iter(failed.items()))
+        warnings.warn(
+            f"The scores are those of {count} images; {len(failed)} of {count + len(failed)} were "
+            f"set aside, the first '{name}': {error}",
+            stacklevel=4,
+        )
+
+
+class _Scorer:
+    """What is predicted of an image, counted and drawn; subclasses say which.
+
+    Attributes:
+        rank: the score of which the lowest are the worst.
+        legend: of the picture of the worst images: {name: colour}.
+    """
+
+    def predict(self, name, image, truth):
+        """Return the prediction, of the size of the truth."""
+        self.check(name, truth)
+        prediction = self.function(self.model, image, **self.options)
         if truth.shape != prediction.shape:
             raise ValueError(
                 "A label map should have the size of the prediction. Received: one of "
-                f"{truth.shape} for {name}, which the model gives a map of {prediction.shape}."
+                f"{truth.shape} for '{name}', which the model gives a map of {prediction.shape}."
             )
-        metric.update_state(truth, prediction)
-    if not count:
-        raise ValueError("There should be at least one image to evaluate. Received: none.")
-    scores = {key: float(value) for key, value in metric.result().items()}
-    if not objects:
+        return prediction
+
+
+class _Objects(_Scorer):
+    """Instance maps: 0 background, else the number of the object."""
+
+    rank, metric, function = "object_f1", ObjectMetrics, staticmethod(predict_objects)
+
+    def __init__(self, model, options):
+        self.model, self.options, self.legend = model, options, {}
+
+    def check(self, name, truth):
+        """Raise for what numbers no objects."""
+        if truth.dtype.kind not in "iu" or truth.min(initial=0) < 0:
+            raise ValueError(
+                "Maps of objects should hold integers from 0 up. Received: "
+                f"{truth.dtype} from {truth.min()} in the map of '{name}'."
+            )
+
+    def scores(self, metric):
+        """Return the scores, by name."""
+        return metric.result()
+
+    def panels(self, image, truth, prediction):
+        """Return pictures of the image and of the outlines in it."""
+        return outline_panels(image, truth, prediction)
+
+
+class _Pixels(_Scorer):
+    """Label maps: a class for each pixel, or void."""
+
+    rank, function = "mean_iou", staticmethod(predict_image)
+
+    def __init__(self, model, ignore, options):
+        self.classes = classes_of(model)
+        self.ignore = self.classes.ignore if ignore is None else ignore
+        self.model, self.options = model, {"output": "labels", **options}
+        self.names = _unique(self.classes.names)
+        self.legend = dict(zip(self.names, self.classes.palette.tolist(), strict=True))
+
+    def metric(self):
+        """Return a metric that has seen nothing."""
+        return SegmentationMetrics(len(self.classes), self.ignore)
+
+    def check(self, name, truth):
+        """Raise for labels that the model does not know."""
+        _check_labels(name, truth, len(self.classes), self.ignore)
+
+    def scores(self, metric):
+        """Return the scores, by name, and those of the classes in a dict of their own."""
+        scores = {key: float(value) for key, value in metric.result().items()}
         iou = metric.per_class_iou().tolist()
-        scores["per_class_iou"] = dict(zip(_unique(classes.names), iou, strict=True))
-    return {**scores, "images": count}
+        return {**scores, "per_class_iou": dict(zip(self.names, iou, strict=True))}
+
+    def panels(self, image, truth, prediction):
+        """Return pictures of the image, the truth, the prediction and what is wrong in it."""
+        return paint_panels(image, truth, prediction, self.classes.palette, self.ignore)
 
 
-def _singles(data):
-    """Yield (image, label map, name or None) of pairs, triples and batches."""
-    for image, truth, *name in data:
-        image, truth = np.asarray(image), np.asarray(truth)
-        if image.ndim == 4:
-            yield from zip(image, truth, [None] * len(image), strict=True)
-        else:
-            yield image, truth, name[0] if name else None
+def _flatten(scores):
+    """Return the scores without a dict in them."""
+    per_class = scores.pop("per_class_iou", {})
+    return {**scores, **{f"iou {name}": value for name, value in per_class.items()}}
 
 
 def _length(data):
@@ -110,7 +264,9 @@ def _unique(names):
 def _check_labels(name, labels, num_classes, ignore):
     """Raise for a label map with labels that the model does not know."""
     if labels.dtype.kind not in "buif" or (labels % 1).any():
-        raise ValueError(f"Labels should be integers. Received: {labels.dtype} in {name}.")
+        raise ValueError(
+            f"Labels should be integers. Received: {labels.dtype} in the map of '{name}'."
+        )
     known = (labels >= 0) & (labels < num_classes)
     if ignore is not None:
         known |= labels == ignore
@@ -119,6 +275,6 @@ def _check_labels(name, labels, num_classes, ignore):
         void = "no void label" if ignore is None else f"the void label {ignore}"
         raise ValueError(
             f"The labels should be 0 to {num_classes - 1}, the classes of the model, with {void}. "
-            f"Received: {wrong[:8]} in {name}. If {wrong[0]} marks void pixels, pass "
+            f"Received: {wrong[:8]} in the map of '{name}'. If {wrong[0]} marks void pixels, pass "
             f"{spell('ignore', int(wrong[0]))}; else map the values of the masks to classes."
         )

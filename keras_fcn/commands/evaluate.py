@@ -22,7 +22,8 @@ def add(commands):
         "evaluate",
         help="compare predictions with masks",
         description="Predicts every image and prints mean IoU and accuracies over all pixels, and "
-        "the IoU of each class.",
+        "the IoU of each class. What can't be read or does not fit is set aside with its error, "
+        "and the rest goes on.",
     )
     add_model(evaluate)
     evaluate.add_argument("--images", type=Path, metavar="DIR", help="a folder of images")
@@ -50,14 +51,22 @@ def add(commands):
         help="with --objects: choose how objects are found by their F1 on these images, and store "
         "that in the .keras file; take validation images",
     )
+    evaluate.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="also write DIR/scores.csv, the scores of each image, DIR/worst.png, the images of "
+        "the lowest, and DIR/errors.csv, what was set aside",
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of tables")
     evaluate.set_defaults(run=run)
 
 
 def run(options):
-    """Run `keras-fcn evaluate`."""
+    """Run `keras-fcn evaluate`; return the exit status."""
     from keras_fcn.catalogue import classes_of, load_model
     from keras_fcn.evaluation import evaluate
+    from keras_fcn.evaluation_report import without_nan
 
     _check_data_options(options)
     model = load_model(options.weights)
@@ -68,12 +77,18 @@ def run(options):
     if options.choose_thresholds:
         _choose_thresholds(options, model, data)
     result = evaluate(
-        model, data, ignore=ignore, objects=options.objects, **prediction_options(options)
+        model,
+        data,
+        ignore=ignore,
+        objects=options.objects,
+        output=options.output,
+        **prediction_options(options),
     )
     if options.json:
-        print(_to_json(result))
+        print(json.dumps(without_nan(result)))
     else:
         _print_scores(result)
+    return 1 if "failed" in result else 0
 
 
 def _choose_thresholds(options, model, data):
@@ -84,9 +99,10 @@ def _choose_thresholds(options, model, data):
 
     from keras_fcn.atomic import replacing
     from keras_fcn.catalogue import classes_of, set_classes
+    from keras_fcn.evaluation import read_pairs
     from keras_fcn.inference import choose_thresholds
 
-    pairs = ((image, instances) for image, instances, *_ in data)
+    pairs = (pair for _, pair in read_pairs(data) if not isinstance(pair, Exception))
     chosen = choose_thresholds(model, pairs, **prediction_options(options))
     known = dataclasses.replace(classes_of(model), objects=chosen)
     set_classes(model, known)
@@ -141,17 +157,13 @@ def _open_name(name, channels, options):
 
 
 def _open_folder(source, split, channels, options):
-    """Return the images and masks of a folder, or of two, after a check of a sample."""
-    from keras_fcn.datasets.check import check_sample
-    from keras_fcn.datasets.folder import find_pairs
+    """Return the images and masks of a folder, or of two."""
+    from keras_fcn.datasets import Pairs
 
-    reading = _reading(options)
-    listing = find_pairs(source, split, mask_suffix=reading.pop("mask_suffix"))
     with warnings.catch_warnings():
         # of 255 in the masks, without --ignore; it is then the ignore label
         warnings.filterwarnings("ignore", "The masks hold the label 255")
-        check_sample(listing, options.ignore, **reading)
-    return _Pairs(listing.pairs, channels, reading)
+        return Pairs(source, split, channels, ignore=options.ignore, **_reading(options))
 
 
 def _reading(options):
@@ -166,35 +178,6 @@ def _reading(options):
     }
 
 
-class _Pairs:
-    """Images with their masks and the mask's name, read one after the other."""
-
-    def __init__(self, pairs, channels, reading):
-        self.pairs, self.channels, self.reading = pairs, channels, reading
-
-    def __len__(self):
-        return len(self.pairs)
-
-    def __iter__(self):
-        from keras_fcn.datasets.files import first_path, read_pair
-
-        for image_path, mask_path in self.pairs:
-            image, labels = read_pair(image_path, mask_path, self.channels, **self.reading)
-            yield image, labels, f"'{first_path(mask_path)}'"
-
-
-def _to_json(scores):
-    """Return JSON, in which scores that do not exist, NaN here, are null."""
-    import math
-
-    def clean(value):
-        if isinstance(value, dict):
-            return {name: clean(item) for name, item in value.items()}
-        return None if isinstance(value, float) and math.isnan(value) else value
-
-    return json.dumps(clean(scores))
-
-
 def _print_scores(result):
     from rich.console import Console
     from rich.table import Table
@@ -202,6 +185,7 @@ def _print_scores(result):
     console = Console()
     scores = dict(result)
     images, per_class = scores.pop("images"), scores.pop("per_class_iou", {})
+    scores.pop("failed", None)  # a warning has told of it
     if per_class:
         table = Table("class", "IoU")
         for name, iou in per_class.items():

@@ -10,10 +10,12 @@ from keras_fcn.datasets.catalogue import SOURCES, resolve_source
 from keras_fcn.datasets.check import check_data, print_report
 from keras_fcn.datasets.loading import add_border_weights, load
 from keras_fcn.datasets.names import read_classes
+from keras_fcn.datasets.pairs import Pairs
 
 __all__ = [
     "SOURCES",
     "Augmentation",
+    "Pairs",
     "add_border_weights",
     "check_data",
     "load",

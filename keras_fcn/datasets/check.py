@@ -16,6 +16,7 @@ from keras_fcn.datasets.images import (
     to_image,
 )
 from keras_fcn.datasets.masks import INSTANCES, read_labels, read_palette, size_text
+from keras_fcn.datasets.problems import PROBLEMS
 
 SAMPLE = 16  # pairs that `load` checks
 FEW = 32  # values: more than a mask of classes has, less than an image
@@ -94,12 +95,14 @@ def check_data(
     return dataclasses.replace(report, names=_class_names(source, ignore, instances))
 
 
-def check_sample(listing, ignore: int | None = None, **reading) -> None:
+def check_sample(listing, ignore: int | None = None, single_files: bool = True, **reading) -> None:
     """Check some pairs of a listing, evenly spaced, and the names of all.
 
     Args:
         listing: `Listing` of `find_pairs`.
         ignore: the label of void pixels, if it is known.
+        single_files: whether a problem of a file is an error, or is left to who reads it
+            where other files of the sample can be read.
         **reading: as in `check_data`.
 
     Raises:
@@ -115,8 +118,10 @@ def check_sample(listing, ignore: int | None = None, **reading) -> None:
     if listing.masks_alone:
         alone = Finding("mask alone", tuple(map(str, listing.masks_alone)))
         report = dataclasses.replace(report, findings=(alone, *report.findings))
-    if report.errors:
-        raise ValueError("\n".join(map(str, report.errors)))
+    all_errors = single_files or not (report.masks and looks.images)
+    errors = [error for error in report.errors if all_errors or error.kind not in PROBLEMS]
+    if errors:
+        raise ValueError("\n".join(map(str, errors)))
     whole = len(places) == len(listing.pairs)
     for finding in report.findings:
         # a class that a sample lacks may be rare

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from keras_fcn.datasets.stacks import count_pages, read_stack
 from keras_fcn.inference import ledger
 from keras_fcn.inference.formats import parse_formats
 from keras_fcn.inference.images import check_model
-from keras_fcn.inference.predict import check_options, predict_image
+from keras_fcn.inference.predict import check_options, errors_of_an_image, predict_image
 from keras_fcn.inference.progress import track
 from keras_fcn.inference.results import Results
 from keras_fcn.inference.sources import check_outputs, find_jobs
@@ -152,8 +151,10 @@ def _work(jobs, results, book, read, predict):
     def settle(job, writing):
         try:
             done[str(job.image)] = writing.result()
-        except (ValueError, MemoryError, *_operations()) as error:
-            set_aside(job, error)  # not OSError: what can't be written now can't be later
+        except OSError:  # what can't be written now can't be later
+            raise
+        except errors_of_an_image() as error:
+            set_aside(job, error)
 
     with (
         concurrent.futures.ThreadPoolExecutor(1) as reading,
@@ -167,7 +168,7 @@ def _work(jobs, results, book, read, predict):
             try:
                 images, files[number] = files[number].result(), None
                 pages = _predict(images, predict)
-            except (ValueError, OSError, MemoryError, *_operations()) as error:
+            except errors_of_an_image() as error:
                 set_aside(job, error)
                 continue
             written.append((job, writing.submit(_write, results, book, job, pages)))
@@ -199,9 +200,3 @@ def _is_current(job, image, results):
         files = job.files(results.output, results.formats)
         return same and all(file.stat().st_mtime >= time for file in files)
     return False
-
-
-def _operations():
-    """The errors of TensorFlow that one image may cause, and another not."""
-    tensorflow = sys.modules.get("tensorflow")
-    return () if tensorflow is None else (tensorflow.errors.OpError,)

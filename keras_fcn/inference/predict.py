@@ -2,6 +2,7 @@
 
 import math
 import numbers
+import sys
 from collections.abc import Sequence
 
 import keras
@@ -129,6 +130,13 @@ def check_options(
     if tile_size is not None:
         check_tile_size(tile_size)
         receptive_field_of(model)
+
+
+def errors_of_an_image() -> tuple[type[Exception], ...]:
+    """Return the errors that one image may cause, and another not."""
+    tensorflow = sys.modules.get("tensorflow")
+    operations = () if tensorflow is None else (tensorflow.errors.OpError,)
+    return (ValueError, OSError, MemoryError, *operations)
 
 
 def _check_averages(test_time_augmentation=False, scales=(1,)):
