@@ -152,6 +152,18 @@ def assert_same_run(output, expected):
     assert [row["val_mean_iou"] for row in rows[0]] == [row["val_mean_iou"] for row in rows[1]]
 
 
+@pytest.mark.slow
+def test_deterministic_runs_give_the_same_weights(recipe, tmp_path):
+    augment = ["flip=dihedral", "rotation=20", "scale=0.3", "elastic=3", "hue=0.1", "contrast=0.1"]
+    for name in ("one", "two"):  # each in a process of its own, where it stays on
+        command = [sys.executable, "-m", "keras_fcn", "train", "--data", recipe.data]
+        command += ["--filters", "4", "8", "--epochs", "1", "--steps", "3", "--crop-size", "16"]
+        command += ["--augment", *augment, "--border-weights", "--deterministic"]
+        subprocess.run([*command, "--output", str(tmp_path / name)], check=True)
+    assert_same_run(tmp_path / "one", tmp_path / "two")
+    assert read_record(tmp_path / "one")["parameters"]["deterministic"]
+
+
 @pytest.fixture(scope="module")
 def long_recipe(recipe):
     return dataclasses.replace(recipe, epochs=3, steps=3, optimizer="muon", batch_norm=True)

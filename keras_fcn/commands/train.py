@@ -16,7 +16,7 @@ NETWORK = (
 COURSE = (
     "epochs", "steps", "minutes", "optimizer", "momentum", "learning_rate", "class_weights",
     "border_weights", "freeze_encoder", "early_stopping", "seed", "mixed_precision",
-    "data_parallel",
+    "data_parallel", "deterministic",
 )  # fmt: skip
 
 EXAMPLE = "keras-fcn train --data data --output runs/first"

@@ -75,6 +75,8 @@ def train(recipe, output, per_class=False):
             data = read_data(planned)
         with _precision(planned.mixed_precision), _devices(planned.data_parallel) as devices:
             keras.utils.set_random_seed(planned.seed)
+            if planned.deterministic:
+                _be_deterministic()
             model, metric = _make_model(planned, data, devices)
             if record is None:
                 described = {**describe_run(planned, data), "given": recipe.parameters}
@@ -122,6 +124,19 @@ def _time(action, repetitions=4):
         action()
         times.append(time.perf_counter() - begin)
     return min(times[1:])
+
+
+def _be_deterministic():
+    """Let the process compute by operations alone that give the same each time."""
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"{spell('deterministic')} works on the backend tensorflow. Received: the backend "
+            f"{keras.backend.backend()}. Leave it out, or set the environment variable "
+            "KERAS_BACKEND."
+        )
+    import tensorflow as tf
+
+    tf.config.experimental.enable_op_determinism()
 
 
 def _make_model(recipe, data, devices):

@@ -170,6 +170,8 @@ class Recipe(Task):
         mixed_precision: compute in bfloat16, with float32 weights and scores (default:
             planned).
         data_parallel: share each batch among all devices.
+        deterministic: compute by operations alone that give the same each time, on a GPU, too;
+            slower. On one CPU all are.
 
     Raises:
         ValueError: for an argument out of its range or that does not go with the model.
@@ -199,6 +201,7 @@ class Recipe(Task):
     early_stopping: int | None = None
     mixed_precision: bool | None = None
     data_parallel: bool = False
+    deterministic: bool = False
 
     def __post_init__(self):
         super().__post_init__()
