@@ -1,5 +1,9 @@
+import importlib
+import io
 import subprocess
 import sys
+import tarfile
+import zipfile
 
 import pytest
 
@@ -20,3 +24,28 @@ def test_import_costs_what_keras_costs():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert set(run.stdout.split()) - sys.stdlib_module_names == {"keras_fcn"}
+
+
+def test_a_distribution_with_a_file_too_many_or_missing_is_refused(
+    tmp_path, monkeypatch, pytestconfig
+):
+    monkeypatch.syspath_prepend(pytestconfig.rootpath / "tools")
+    check = importlib.import_module("check_distributions").check
+    for name in ("keras_fcn/page/page.js", "keras_fcn/fcn.py", "weights/a.h5", "weights/notes.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    whole = ["keras_fcn/page/page.js", "keras_fcn/fcn.py", "keras_fcn/pretrained_weights/a.h5"]
+    whole += ["keras_fcn-1.0.dist-info/METADATA"]
+    wrong = ["keras_fcn/page/page.js is missing", "notes.txt does not belong there"]
+    for names, expected in ((whole, []), ([*whole[1:], "notes.txt"], wrong)):
+        with zipfile.ZipFile(tmp_path / "a.whl", "w") as wheel:
+            for name in names:
+                wheel.writestr(name, "")
+        assert check(tmp_path / "a.whl", tmp_path) == expected
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as sdist:
+        for name in ("keras_fcn/fcn.py", "PKG-INFO", "weights/a.h5", "tests/test_a.py"):
+            sdist.addfile(tarfile.TarInfo(f"keras_fcn-1.0/{name}"), io.BytesIO())
+    assert check(tmp_path / "a.tar.gz", tmp_path) == [
+        "keras_fcn/page/page.js is missing",
+        "tests/test_a.py does not belong there",
+    ]

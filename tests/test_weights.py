@@ -168,6 +168,7 @@ def test_transplant_that_does_not_fit_leaves_the_model_as_it_was(vgg16):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")  # it is fresh
 def test_half_precision_file_loads_in_plain_keras_and_by_path(rng, tmp_path):
     model = UNet(batch_norm=True, **SMALL)
     model.compile("adam", "sparse_categorical_crossentropy")
@@ -292,6 +293,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, bad, save):
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping nested container")  # Keras of its own failure
 def test_arrays_in_other_places_leave_the_model_as_it_was(rng, tmp_path):
     """The same shapes, but the file has two of them the other way round."""
     path = tmp_path / "model.weights.h5"
