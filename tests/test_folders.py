@@ -14,6 +14,7 @@ from conftest import randomize
 from PIL import Image
 
 from keras_fcn import UNet, fully_convolutional, predict_folder, predict_image
+from keras_fcn.catalogue import classes_of, set_classes
 from keras_fcn.classes import Classes
 from keras_fcn.datasets.masks import read_mask
 from keras_fcn.inference import folders, results
@@ -288,6 +289,43 @@ def test_a_map_of_windows_is_laid_where_the_windows_are(photos, tmp_path, rng):
     predict_folder(fully_convolutional(classifier), photos / "b.png", tmp_path / "out")
     assert np.asarray(Image.open(tmp_path / "out" / "b.png")).shape == (7, 12)
     assert Image.open(tmp_path / "out" / "b_overlay.png").width >= 22
+
+
+def test_objects_need_a_map_of_the_images_size(photos, tmp_path, rng):
+    layers = [keras.Input((9, 9, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()]
+    classifier = keras.Sequential([*layers, keras.layers.Dense(2, activation="softmax")])
+    randomize(classifier, rng)
+    model = fully_convolutional(classifier)
+    result = predict_folder(model, photos / "b.png", tmp_path / "out", objects=True)
+    (error,) = result.failed.values()
+    assert "a map of 12x22 of 20x30 pixels. Leave `objects` out." in error
+    assert files(tmp_path / "out") == [
+        "errors.csv",
+        "objects.csv",
+        "predictions.json",
+        "summary.csv",
+    ]
+    assert predict_folder(model, photos / "b.png", tmp_path / "out").done
+
+
+def test_what_predictions_depend_on_is_known_again(model, photos, tmp_path):
+    """A model of the same weights is another with other layers, classes or thresholds."""
+    predict_folder(model, photos / "b.png", tmp_path / "out", objects=True)
+    model.save(tmp_path / "model.keras")
+    same = keras.saving.load_model(tmp_path / "model.keras")
+    assert predict_folder(same, photos / "b.png", tmp_path / "out", objects=True).skipped
+    known = classes_of(model)
+    for classes in (
+        dataclasses.replace(known, objects={"minimum_area": 40}),
+        dataclasses.replace(known, names=("a", "b", "c")),
+    ):
+        set_classes(same, classes)
+        with pytest.raises(FileExistsError, match="other weights"):
+            predict_folder(same, photos / "b.png", tmp_path / "out", objects=True)
+    other = UNet(num_classes=3, filters=(4, 8), include_preprocessing=False)
+    other.set_weights(model.get_weights())
+    with pytest.raises(FileExistsError, match="other weights"):
+        predict_folder(other, photos / "b.png", tmp_path / "out", objects=True)
 
 
 def test_wrong_options_write_nothing(model, photos, tmp_path):

@@ -98,10 +98,14 @@ class Ledger:
 
 
 def fingerprint(model: keras.Model) -> str:
-    """Return the sha256 of a model's layers and weights, in hexadecimal."""
-    digest = hashlib.sha256()
+    """Return the sha256 of all that a model's predictions depend on, in hexadecimal.
+
+    These are its layers with their settings, among which are its classes and how their objects
+    are found, and its weights.
+    """
+    settings = json.dumps(model.get_config(), sort_keys=True, default=str)
+    digest = hashlib.sha256(settings.encode())
     for weight in model.weights:
-        digest.update(str(weight.shape).encode())
         value = keras.ops.convert_to_tensor(weight)
         digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(value)))
     return digest.hexdigest()

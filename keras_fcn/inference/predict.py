@@ -22,6 +22,7 @@ from keras_fcn.inference.tiles import (
     takes_size,
 )
 from keras_fcn.label_maps import to_labels
+from keras_fcn.remedies import choose
 
 # Quarter turns, and whether the turned image is mirrored, by `test_time_augmentation`.
 SYMMETRIES = {
@@ -274,8 +275,9 @@ def _check_finite(scores):
 
 def _check_size(model, received, expected):
     if tuple(received) != tuple(expected):
+        averages = choose("`scales` and `test_time_augmentation`", "`--tta`")
         raise ValueError(
-            "`scales` and `test_time_augmentation` average maps of the image's size. Received: "
-            f"the model {model.name!r}, which makes a map of {received[0]}x{received[1]} of "
-            f"{expected[0]}x{expected[1]} pixels. Predict without them."
+            f"Averages, by {averages}, are of maps of the image's size. Received: the model "
+            f"{model.name!r}, which makes a map of {received[0]}x{received[1]} of "
+            f"{expected[0]}x{expected[1]} pixels. Predict without."
         )

@@ -97,6 +97,12 @@ class Results:
         from keras_fcn.inference.pictures import draw_classes, draw_outlines, to_bytes
 
         labels = to_labels(prediction) if self.takes == "probabilities" else prediction
+        if self.settings is not None and labels.shape != image.shape[:2]:
+            raise ValueError(
+                "Objects are measured in a map of the image's size. Received: a model that makes "
+                f"a map of {labels.shape[0]}x{labels.shape[1]} of {image.shape[0]}x"
+                f"{image.shape[1]} pixels. Leave {spell('objects')} out."
+            )
         made = {"labels": labels.astype("uint8"), "probabilities": prediction}
         if "overlay" in self.formats:
             picture = draw_classes(self.model, to_bytes(image), labels, self.classes)
