@@ -114,7 +114,7 @@ def test_a_missing_package_is_named(name, image, monkeypatch):
 
 def test_bfloat16_needs_the_engine_and_the_processor(image, monkeypatch):
     model = UNet(**SCORES)
-    with pytest.raises(ValueError, match=r'is for `engine="openvino"`. Received'):
+    with pytest.raises(ValueError, match=r"is for `engine='openvino'`\. Received"):
         predict_image(model, image, precision="bfloat16")
 
     class Core:
@@ -135,3 +135,24 @@ def test_bfloat16_is_near(image, rng):
     expected = predict_image(model, image)
     result = predict_image(model, image, engine="openvino", precision="bfloat16")
     assert 0 < abs(result - expected).mean() < 0.02 * abs(expected).max()
+
+
+def test_augmentation_is_left_out(engine, image, rng):
+    """Keras would export it as it is in training."""
+    network = UNet(**SCORES)
+    randomize(network, rng)
+    layers = [keras.Input((None, None, 3)), keras.layers.RandomFlip(), network]
+    model = keras.Sequential(layers)
+    expected = predict_image(network, image)
+    np.testing.assert_array_equal(predict_image(model, image), expected)
+    result = predict_image(model, image, engine=engine)
+    np.testing.assert_allclose(result, expected, atol=1e-4 * abs(expected).max())
+
+
+def test_a_layer_that_an_engine_does_not_know_is_told_in_a_line(monkeypatch):
+    def refuse(model, precision):
+        raise RuntimeError("No Op registered for Tangle\nwith domain_version 15")
+
+    monkeypatch.setattr(engines, "_compile_onnx", refuse)
+    with pytest.raises(ValueError, match=r"does not take: No Op registered for Tangle\. Use the"):
+        engines.compiled(UNet(**SCORES), "onnx")

@@ -1,5 +1,6 @@
 """Models as files of other runtimes, each run there before it bears its name."""
 
+import contextlib
 from pathlib import Path
 
 import keras
@@ -10,7 +11,7 @@ from keras_fcn.atomic import replacing
 from keras_fcn.catalogue import classes_of
 from keras_fcn.exports.formats import Exported
 from keras_fcn.exports.table import FORMATS, check_packages, open_export
-from keras_fcn.inference.engines import in_float32
+from keras_fcn.inference.engines import first_line, for_inference, in_float32
 
 __all__ = ["Exported", "export", "open_export"]
 
@@ -64,11 +65,28 @@ def export(model, path, format):
     with in_float32(model), replacing(path) as beside:
         free = _free_size(model)
         examples = [(images, call(free, images)) for images in example_images(free)]
-        kind.write(free, beside, classes_of(model))
-        difference = _compare(kind.open(beside), examples, format)
+        with _translating(model, format):
+            kind.write(for_inference(free), beside, classes_of(model))
+            exported = kind.open(beside)
+        difference = _compare(exported, examples, format)
         for companion in set(beside.parent.iterdir()) - {beside}:
             companion.rename(path.with_name(companion.name))
     return difference
+
+
+@contextlib.contextmanager
+def _translating(model, format):
+    """Turn the errors of converters, which are of many types, into `ValueError`."""
+    try:
+        yield
+    except (ValueError, OSError, ImportError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"The format {format!r} should know the layers of the model. Received: {model.name!r}, "
+            f"which it does not take: {first_line(error)} Nothing is written; export to another "
+            "format."
+        ) from error
 
 
 def _check_path(path, format):

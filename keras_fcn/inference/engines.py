@@ -13,8 +13,10 @@ import keras
 import numpy as np
 
 from keras_fcn.arguments import check_choice
+from keras_fcn.convolutionize import is_augmentation
 from keras_fcn.inference.tiles import View, takes_size
 from keras_fcn.private import flat_layers
+from keras_fcn.remedies import spell
 
 PRECISIONS = ("float32", "bfloat16")
 # The package of each engine, and what `pip install` takes.
@@ -60,7 +62,7 @@ def compiled(
     check_choice("precision", precision, PRECISIONS)
     if precision == "bfloat16" and engine != "openvino":
         raise ValueError(
-            '`precision="bfloat16"` is for `engine="openvino"`. Received: '
+            f"{spell('precision', 'bfloat16')} is for {spell('engine', 'openvino')}. Received: "
             f"engine={engine!r}. Pass the one or leave out the other."
         )
     known = _compiled.setdefault(model, {})
@@ -78,14 +80,35 @@ def _compile(model, engine, precision):
     try:
         make = {"openvino": _compile_openvino, "onnx": _compile_onnx}[engine]
         with in_float32(model):
-            function = make(model, precision)
+            function = make(for_inference(model), precision)
             _compare(model, function, engine, precision)
+    except (ValueError, OSError, MemoryError):
+        raise
     except ImportError as error:
         raise ImportError(
             f"The engine {engine!r} needs the package {error.name or package}. Install it by "
             f"`pip install {command}`."
         ) from error
+    except Exception as error:  # the converters raise what they like for layers they do not know
+        raise ValueError(
+            f"The engine {engine!r} should know the layers of the model. Received: {model.name!r}, "
+            f'which it does not take: {first_line(error)} Use the engine "keras".'
+        ) from error
     return function
+
+
+def for_inference(model: keras.Model) -> keras.Model:
+    """Return a model as one to export: Keras would export augmentation as it is in training."""
+    if not any(map(is_augmentation, flat_layers(model))):
+        return model
+    images = keras.Input(model.inputs[0].shape[1:], name=model.inputs[0].name)
+    return keras.Model(images, model(images, training=False), name=model.name)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, ended by a full stop."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return f"{lines[0][:200].rstrip('. ')}."
 
 
 @contextlib.contextmanager
@@ -125,7 +148,7 @@ def _compile_openvino(model, precision):
         "CPU", "OPTIMIZATION_CAPABILITIES"
     ):
         raise ValueError(
-            "`precision` should be one that the processor computes in. Received: "
+            f"{spell('precision')} should be one that the processor computes in. Received: "
             'precision="bfloat16", and this processor has float32 only. Leave it out.'
         )
     settings = {
