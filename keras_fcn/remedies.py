@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 # Options of the command line that are not named as the argument.
 OPTIONS = {"num_classes": "--classes"}
+# Options that stand for an argument with one of its values.
+FLAGS = {("instances", "numbers"): "--objects"}
 
 _shell = False  # not a ContextVar: errors come from threads of tf.data, too
 
@@ -43,6 +45,8 @@ def spell(name, value=None):
     """
     if not _shell:
         return f"`{name}`" if value is None else f"`{name}={value!r}`"
+    if isinstance(value, str) and (name, value) in FLAGS:
+        return f"`{FLAGS[name, value]}`"
     option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
     words = [] if value is None else _words(value)
     return f"`{' '.join([option, *words])}`"

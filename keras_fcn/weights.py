@@ -22,6 +22,7 @@ from keras_fcn.atomic import replacing
 from keras_fcn.caffe import load_pascal_voc
 from keras_fcn.cards import check_card, find_card, pretrained, verified_file
 from keras_fcn.private import without_numbers
+from keras_fcn.remedies import spell
 from keras_fcn.vgg16 import is_vgg16_file, load_vgg16
 
 # What an FCN has beyond the coarser one from which its training goes on.
@@ -77,8 +78,8 @@ def load_file(model: keras.Model, path: str | os.PathLike) -> None:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"`weights` should be None, 'imagenet', one of {sorted(pretrained())}, or the path of "
-            f"a weights file. Received: {str(path)!r}, and there is no such file."
+            f"{spell('weights')} should be None, 'imagenet', one of {sorted(pretrained())}, or "
+            f"the path of a weights file. Received: {str(path)!r}, and there is no such file."
         )
     received = _shapes_in(path)
     if not is_archive(path) and is_vgg16_file(path):

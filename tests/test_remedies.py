@@ -14,6 +14,8 @@ from keras_fcn.remedies import choose, on_the_command_line, spell
         ("tile_size", None, "`tile_size`", "`--tile-size`"),
         ("filters", (4, 8), "`filters=(4, 8)`", "`--filters 4 8`"),
         ("gray", True, "`gray=True`", "`--gray`"),
+        ("instances", "two", "`instances='two'`", "`--instances two`"),
+        ("instances", "numbers", "`instances='numbers'`", "`--objects`"),
     ],
 )
 def test_arguments_are_named_as_the_caller_types_them(name, value, python, shell):

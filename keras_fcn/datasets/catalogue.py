@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_fcn.arguments import suggest
-from keras_fcn.remedies import spell
+from keras_fcn.remedies import choose, spell
 
 CAMVID_CLASSES = (
     "sky",
@@ -257,7 +257,8 @@ def resolve_source(source):
         return source
     if not Path(source).exists():
         raise FileNotFoundError(
-            f"`source` should be a folder or one of {', '.join(SOURCES)}. Received: "
-            f"source={str(source)!r}.{suggest(str(source), list(SOURCES))}"
+            f"{choose('`source`', '`--data`')} should be a folder or one of {', '.join(SOURCES)}. "
+            f"Received: {str(source)!r}, and there is no such folder."
+            f"{suggest(str(source), list(SOURCES))}"
         )
     return Path(source)

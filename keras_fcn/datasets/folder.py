@@ -71,8 +71,8 @@ def find_pairs(source, split, split_seed: int | None = None, mask_suffix: str | 
     match = SLICE.fullmatch(split)
     if match is None:
         raise ValueError(
-            '`split` should be a name with or without a slice, as "train" or "all[:80%]", or a '
-            f"file list. Received: split={split!r}"
+            f"{spell('split')} should be a name with or without a slice, as 'train' or "
+            f"'all[:80%]', or a file list, FILE.txt. Received: split={split!r}"
         )
     name = match["name"]
     if name == "all" and "all" not in splits:

@@ -184,8 +184,9 @@ def check_colors(colors) -> dict:
     )
     if not valid or not table:
         raise ValueError(
-            "`colors` should be a mapping {(red, green, blue): label} or an array (num_classes, "
-            f"3), of integers in [0, 255]. Received: colors={colors!r}"
+            f"{spell('colors')} should be a mapping {{(red, green, blue): label}} or an array "
+            f"(num_classes, 3), of integers in [0, 255]. Received: colors={colors!r}. Write for "
+            f"example {spell('colors', {(0, 0, 0): 0, (255, 0, 0): 1})}."
         )
     if not hasattr(colors, "items") and len(table) < len(colors):
         raise ValueError(f"Each class should have another colour. Received: colors={colors!r}")

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_fcn.inference.images import leaves
 from keras_fcn.layers import SizeCheck
+from keras_fcn.remedies import spell
 
 _fields = weakref.WeakKeyDictionary()
 
@@ -105,7 +106,7 @@ def receptive_field_of(model: keras.Model):
         except ValueError as error:
             raise ValueError(
                 f"Tiles need a model of which each output pixel sees a part of the image. {error} "
-                "Or predict the whole image at once, without `tile_size`."
+                f"Or predict the whole image at once, without {spell('tile_size')}."
             ) from error
     return _fields[model]
 

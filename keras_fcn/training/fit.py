@@ -303,6 +303,6 @@ def _devices(data_parallel):
             keras.distribution.set_distribution(previous)
     else:
         raise ValueError(
-            "`data_parallel` works on the backends tensorflow and jax. Received: the backend "
-            f"{backend}. Set the environment variable KERAS_BACKEND."
+            f"{spell('data_parallel')} works on the backends tensorflow and jax. Received: the "
+            f"backend {backend}. Set the environment variable KERAS_BACKEND."
         )
