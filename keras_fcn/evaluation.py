@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator
@@ -57,8 +58,8 @@ def evaluate(
         of their names and errors.
 
     Raises:
-        ValueError: for options that `predict_image` does not take, without any image, and
-            where all are set aside, for the reason of the first.
+        ValueError: for options that `predict_image` does not take, without any image,
+            where all are set aside, for the reason of the first, and for void pixels alone.
         FileExistsError: when `output` holds a file of the same name that no evaluation
             wrote, or another is at work in it.
 
@@ -145,6 +146,12 @@ def _evaluate(scorer, data, report):
     if report is not None:
         report.write(scores, scorer.legend)
     _tell(count, failed)
+    if math.isnan(scores.get("pixel_accuracy", 0)):
+        raise ValueError(
+            "Some label map should show another label than that of void pixels. Received: "
+            f"{count} maps of {scorer.ignore} alone. Check that {spell('ignore')} is the label of "
+            "void pixels, and not a class."
+        )
     return scores
 
 

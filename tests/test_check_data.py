@@ -1,5 +1,6 @@
 import argparse
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from PIL import Image
 
 from keras_fcn.commands import check_data as check_data_command
 from keras_fcn.commands import main
-from keras_fcn.datasets import check_data, print_report
+from keras_fcn.datasets import check_data, load, print_report
 from keras_fcn.datasets.findings import FINDINGS, Finding
 
 
@@ -263,7 +264,6 @@ def objects(images, masks):
         (half_empty, {"num_classes": 4}, "class absent"),
         (from_one, {}, "from 1"),
         (gap, {}, "class missing"),
-        (binary, {"ignore": 255}, "one class"),
         (upside_down, {}, "turned"),
         (objects, {}, "objects"),
     ],
@@ -280,7 +280,7 @@ def test_the_fixes_of_the_messages_mend(folders):
     images, masks = folders
     binary(images, masks)
     assert not check_data(*folders, num_classes=2, values={0: 0, 255: 1}).findings
-    assert not check_data(*folders, num_classes=1, ignore=255).errors
+    assert not check_data(*folders, num_classes=1, values={0: 0, 255: 1}).findings
     rgb(images, masks)
     report = check_data(*folders, values={0: 0, 255: 1})
     assert kinds(report) == {"rgb"}
@@ -318,6 +318,64 @@ def test_a_class_is_printed_with_its_name(folders, capsys):
     assert print_report(report) == 0
     output = capsys.readouterr().out
     assert all(name in output for name in report.names)
+
+
+def test_a_class_beside_the_void_label_alone_is_an_error_with_a_way_on(folders):
+    for values in ([0, 255], [0, 1], [7, 255]):
+        for name in "abc":
+            save(folders[1] / f"{name}.png", np.array(values)[np.eye(8, 12, dtype=int)])
+        (error,) = check_data(*folders, ignore=values[1]).errors
+        assert error.kind == "one class"
+        assert f"no label but {values[0]} and the void label {values[1]} in 3 masks" in str(error)
+        mapping = {values[0]: 0, values[1]: 1}
+        assert f"`values={mapping}` without `ignore`" in error.fix
+        assert not check_data(*folders, values=mapping).findings
+
+
+def test_masks_of_void_alone_are_an_error_without_a_word_of_the_void_label(folders):
+    for name in "abc":
+        save(folders[1] / f"{name}.png", np.full((8, 12), 255))
+    assert {error.kind for error in check_data(*folders).errors} == {"all masks void"}
+    assert {error.kind for error in check_data(*folders, ignore=255).errors} == {"all masks void"}
+    with pytest.raises(ValueError, match="another label than the ignore label"):
+        load(folders[0].parent, "all")
+
+
+@pytest.mark.parametrize(("usual", "rare"), [([0, 0], 1), ([255, 255], 1), ([0, 255], 1)])
+def test_a_sample_does_not_speak_for_all_masks(tmp_path, usual, rare):
+    """Of 40 masks 16 are looked at, and the rare class is in none of these."""
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for number in range(40):
+        save(tmp_path / "images" / f"{number}.png", np.arange(96).reshape(8, 12) * 2)
+        labels = np.array(usual)[np.eye(8, 12, dtype=int)]
+        labels[0, 0] = rare if number == 1 else labels[0, 0]
+        save(tmp_path / "masks" / f"{number}.png", labels)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The masks hold the label 255")
+        assert len(list(load(tmp_path, "all"))) == 40
+    save(tmp_path / "masks" / "1.png", np.array(usual)[np.eye(8, 12, dtype=int)])
+    with pytest.raises(ValueError, match=r"another (class|label) than|these hold 0 and 255 only"):
+        load(tmp_path, "all")
+
+
+def test_a_label_without_a_name_is_an_error(folders):
+    path = folders[1].parent / "classes.csv"
+    path.write_text("label,name\n0,sky\n1,tree\n")
+    (error,) = check_data(*folders).errors
+    assert error.kind == "off range"
+    assert "label 2 with 2 classes in classes.csv in 3 masks" in str(error)
+    assert not check_data(*folders, ignore=2).findings
+    save(folders[1] / "b.png", np.full((8, 12), 255))
+    assert kinds(check_data(*folders, ignore=2)) == {"void"}
+    path.write_text("label,name\n0,sky\n1,tree\n2,car\n3,road\n")
+    assert kinds(check_data(*folders)) == {"void", "void mask", "class absent"}
+
+
+def test_one_sigmoid_is_of_two_classes(folders):
+    for name in "abc":
+        save(folders[1] / f"{name}.png", np.eye(8, 12))
+    assert not check_data(*folders, num_classes=1).findings
 
 
 def test_a_folder_in_the_layout_of_a_training(folders, capsys):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -7,7 +8,7 @@ from sklearn.datasets import load_sample_image
 from sklearn.metrics import jaccard_score
 
 from keras_fcn import UNet, from_pretrained, predict_image, pretrained
-from keras_fcn.catalogue import classes_of, load_model
+from keras_fcn.catalogue import classes_of, load_model, set_classes
 from keras_fcn.classes import Classes
 from keras_fcn.commands import main
 from keras_fcn.datasets import Augmentation
@@ -261,6 +262,24 @@ def test_evaluate_does_not_misread_black_and_white_masks(pairs, model, tmp_path,
     assert "0 and 255 only" in capsys.readouterr().err
     assert main([*arguments, "--values", "0=0", "255=1"]) == 0
     assert json.loads(capsys.readouterr().out)["per_class_iou"]["class 1"] is not None
+
+
+def test_evaluate_needs_labelled_pixels(pairs, model, tmp_path, capsys):
+    for path in (tmp_path / "masks").iterdir():
+        Image.fromarray(np.full_like(np.asarray(Image.open(path)), 2)).save(path)
+    command = ["evaluate", "--weights", model[1], *pairs[0]]
+    assert main([*command, "--ignore", "2"]) == 1
+    assert "another label than the ignore label" in capsys.readouterr().err
+    set_classes(model[0], dataclasses.replace(classes_of(model[0]), ignore=2))
+    model[0].save(model[1])
+    assert main(command) == 1  # the model's own
+    assert "2 maps of 2 alone. Check that `--ignore`" in capsys.readouterr().err
+
+
+def test_objects_of_data_without_them(model, capsys):
+    command = ["evaluate", "--weights", model[1], "--data", "shapes/cells", "--split", "test"]
+    assert main([*command, "--objects"]) == 1
+    assert "with `--objects`. Leave it out" in capsys.readouterr().err
 
 
 def test_evaluate_leaves_no_image_out(pairs, model, tmp_path, capsys):

@@ -155,6 +155,20 @@ def test_classes_of_a_folder(tmp_path):
         read_classes(tmp_path, 3, names=["a", "b"])
 
 
+def test_another_number_of_classes_keeps_what_is_known(tmp_path):
+    save(tmp_path / "images/1.png", np.zeros((2, 2)))
+    save(tmp_path / "masks/1.png", np.eye(2))
+    colors = {(5, 5, 5): 0, (6, 6, 6): 1}
+    assert read_classes(tmp_path, 3, colors=colors).colors == ((5, 5, 5), (6, 6, 6), (0, 128, 0))
+    text = "label,name,red,green,blue\n0,sky,1,2,3\n1,sea,4,5,6\n2,land,7,8,9\n"
+    (tmp_path / "classes.csv").write_text(text)
+    assert read_classes(tmp_path, 2).names == ("sky", "sea")
+    more = read_classes(tmp_path, 4)
+    assert more.names == ("sky", "sea", "land", "class 3")
+    assert more.colors == ((1, 2, 3), (4, 5, 6), (7, 8, 9), (128, 128, 0))
+    assert read_classes("shapes/cells", 3).names == ("border", "cell", "class 2")
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -166,12 +180,14 @@ def test_classes_of_a_folder(tmp_path):
         "label,name,red\n0,a,1\n",
         "label,name,red,green,blue\n0,a,1,2,300\n",
         "label,name,red,green,blue\n0,a\n",
+        "label,name\n0,road, paved\n",
+        "label,name\n0,Stra\udcdfe\n",
     ],
 )
 def test_files_of_classes_that_break_a_rule(tmp_path, text):
     from keras_fcn.datasets.names import read_class_file
 
-    (tmp_path / "classes.csv").write_text(text)
+    (tmp_path / "classes.csv").write_text(text, "latin-1", "surrogateescape")
     with pytest.raises(ValueError, match=r"columns label,name.*classes\.csv"):
         read_class_file(tmp_path / "classes.csv")
 

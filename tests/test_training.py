@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import keras
@@ -489,13 +490,67 @@ def test_data_sets_bring_their_classes_and_void_label(data):
 
     def find(source, **options):
         recipe = Recipe(source, split="train", **options)
-        return training.labels._find_classes(recipe, 255, occurring=2)
+        return training.labels._find_classes(recipe, 255, occurring=2)[0]
 
     assert find("shapes/street").names == ("sky", "building", "tree", "road", "car")
     assert find("shapes").names == ("border", "cell")
     named = find(folder, class_names=("a", "b"), class_colors=((1, 2, 3), (4, 5, 6)))
     assert (named.names, named.colors) == (("a", "b"), ((1, 2, 3), (4, 5, 6)))
     assert find(folder, num_classes=1).names == ("class 0", "class 1")
+
+
+@pytest.fixture
+def write_masks(tmp_path):
+    """A function that writes 20 images with masks of 9 x 9 pixels of these labels."""
+
+    def write(*values):
+        for folder in ("images", "masks"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+        for number in range(20):
+            picture = np.arange(81, dtype="uint8").reshape(9, 9)
+            Image.fromarray(picture).save(tmp_path / "images" / f"{number}.png")
+            labels = np.array(values, "uint8")[picture % len(values)]
+            Image.fromarray(labels).save(tmp_path / "masks" / f"{number}.png")
+        return str(tmp_path)
+
+    return write
+
+
+def test_a_class_alone_is_nothing_to_learn(write_masks):
+    folder = write_masks(0, 255)
+    message = "no label but 0 and the void label 255 in 16 training masks.*values={0: 0, 255: 1}"
+    with pytest.raises(ValueError, match=message):
+        read_data(folder, ignore=255)
+    assert len(read_data(folder, ignore=255, values={0: 0, 255: 1}).classes) == 2
+    with pytest.raises(ValueError, match="no label but 3 and the void label 255"):
+        read_data(write_masks(3, 3))
+
+
+def test_classes_that_never_occur_are_told_of_all_training_masks(write_masks, recwarn):
+    read_data(write_masks(0, 1, 3))
+    (warning,) = recwarn
+    assert "class 2. If the numbers leave gaps" in str(warning.message)
+    assert "(In 16 training masks.)" in str(warning.message)
+    recwarn.clear()
+    read_data(write_masks(1, 2))
+    (warning,) = recwarn
+    assert "class 0 never occurs" in str(warning.message)
+    recwarn.clear()
+    read_data(write_masks(0, 1), class_names=("a", "b", "c"))
+    (warning,) = recwarn
+    assert "Every class should occur in some mask" in str(warning.message)
+    recwarn.clear()
+    read_data(write_masks(0, 1, 255))
+    assert not recwarn
+
+
+def test_the_recorded_command_can_be_typed(monkeypatch):
+    main_module = types.SimpleNamespace(__spec__=types.SimpleNamespace(name="keras_fcn.__main__"))
+    monkeypatch.setitem(sys.modules, "__main__", main_module)
+    monkeypatch.setattr(sys, "argv", ["/usr/lib/keras_fcn/__main__.py", "train", "--data", "a b"])
+    assert training.run._command() == "python -m keras_fcn train --data 'a b'"
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/keras-fcn", "train", "--data", "a b"])
+    assert training.run._command() == "keras-fcn train --data 'a b'"
 
 
 def test_class_weights_are_one_on_average():

@@ -7,7 +7,14 @@ import warnings
 import numpy as np
 
 from keras_fcn.datasets.files import FileError, first_path
-from keras_fcn.datasets.findings import FINDINGS, LEVELS, SHOWN, Finding
+from keras_fcn.datasets.findings import (
+    FINDINGS,
+    LEVELS,
+    SHOWN,
+    Finding,
+    classes_missing,
+    one_class,
+)
 from keras_fcn.datasets.images import (
     dark_message,
     is_dark,
@@ -17,11 +24,14 @@ from keras_fcn.datasets.images import (
 )
 from keras_fcn.datasets.masks import INSTANCES, read_labels, read_palette, size_text
 from keras_fcn.datasets.problems import PROBLEMS
+from keras_fcn.remedies import spell
 
 SAMPLE = 16  # pairs that `load` checks
 FEW = 32  # values: more than a mask of classes has, less than an image
 OBJECTS = 3  # at least, of a mask that may be an instance map
 
+# what the labels of all masks together show, of which a sample may tell wrongly
+OF_ALL = ("0 and 255", "one class", "all masks empty", "all masks void")
 # what holds of the sample as a whole, and so is worth a word before a training
 WARNED = ("void", "one class", "from 1", "class missing", "gaps", "objects")
 
@@ -65,7 +75,8 @@ def check_data(
             as `load` takes it.
         masks: folder of the masks, which may be the same; see
             `keras_fcn.datasets.files.list_files`.
-        num_classes: number of classes; by default labels are not held against it.
+        num_classes: number of classes, 1 for two classes and one sigmoid; by default as
+            many as a file `classes.csv` names, else labels are not held against it.
         ignore: the label of void pixels, if there is one.
         mask_suffix: as in `keras_fcn.datasets.files.list_files`.
         colors, values, white, instances, max_pixels: as in
@@ -91,8 +102,11 @@ def check_data(
     source = images if masks is None else (images, masks)
     reading = {"colors": colors, "values": values, "white": white}
     reading |= {"instances": instances, "max_pixels": max_pixels}
-    report = _examine(list_source(source, mask_suffix), num_classes, ignore, **reading)
-    return dataclasses.replace(report, names=_class_names(source, ignore, instances))
+    names = _class_names(source, ignore, instances)
+    listing = list_source(source, mask_suffix)
+    count = 2 if num_classes == 1 else num_classes  # of one sigmoid
+    report = _examine(listing, count, ignore, len(names) or None, **reading)
+    return dataclasses.replace(report, names=names)
 
 
 def check_sample(listing, ignore: int | None = None, single_files: bool = True, **reading) -> None:
@@ -118,17 +132,32 @@ def check_sample(listing, ignore: int | None = None, single_files: bool = True, 
     if listing.masks_alone:
         alone = Finding("mask alone", tuple(map(str, listing.masks_alone)))
         report = dataclasses.replace(report, findings=(alone, *report.findings))
-    all_errors = single_files or not (report.masks and looks.images)
-    errors = [error for error in report.errors if all_errors or error.kind not in PROBLEMS]
-    if errors:
-        raise ValueError("\n".join(map(str, errors)))
     whole = len(places) == len(listing.pairs)
+    if not whole and any(finding.kind in OF_ALL for finding in report.findings):
+        options = {name: value for name, value in reading.items() if name != "white"}
+        if _hold_others(listing, report.pixels.keys(), options):
+            findings = tuple(item for item in report.findings if item.kind not in OF_ALL)
+            report = dataclasses.replace(report, findings=findings)
+    told = set(WARNED)
+    if not single_files and report.masks and looks.images:
+        told |= PROBLEMS.keys()
+    if errors := [error for error in report.errors if error.kind not in told]:
+        raise ValueError("\n".join(map(str, errors)))
     for finding in report.findings:
         # a class that a sample lacks may be rare
         if finding.kind in WARNED and (whole or finding.kind != "class missing"):
             warnings.warn(str(finding), stacklevel=4)
     if reading.get("white") is None and looks.is_dark():
         warnings.warn(dark_message(max(looks.deep)), stacklevel=4)
+
+
+def _hold_others(listing, labels, options):
+    """Return whether some mask of a listing, read with these options, holds another label."""
+    for _, paths in listing.pairs:
+        found = _try(Found(list), read_labels, paths, **options)
+        if found is not None and not set(np.unique(found).tolist()) <= labels:
+            return True
+    return False
 
 
 def print_report(report: Report) -> int:
@@ -193,8 +222,11 @@ def _label_table(report):
     return table
 
 
-def _examine(listing, num_classes, ignore, white=None, looks=None, **reading):
-    """Read the files of a listing and return the report; `looks` takes notes, too."""
+def _examine(listing, num_classes, ignore, named=None, white=None, looks=None, **reading):
+    """Read the files of a listing and return the report; `looks` takes notes, too.
+
+    `named` is the number of the classes that the data names.
+    """
     found = Found(list)  # kind: details
     found["image alone"] += map(str, listing.images_alone)
     found["mask alone"] += map(str, listing.masks_alone)
@@ -219,8 +251,8 @@ def _examine(listing, num_classes, ignore, white=None, looks=None, **reading):
             _check_image(found, image_path, path, labels, white, reading.get("max_pixels"), looks)
     if white is None and looks.is_dark():
         found["dark"].append(f"{len(looks.deep)} images of at most {max(looks.deep)}")
-    looks.tell(found, raw and num_classes is None)
-    _check_labels(found, counts, num_classes, ignore, raw)
+    looks.tell(found, raw and num_classes is None and named is None)
+    _check_labels(found, counts, num_classes, named, ignore, raw)
     pixels, occurrences = _totals(counts)
     findings = [
         Finding(kind, tuple(found[kind]), found.fixes.get(kind)) for kind in FINDINGS if found[kind]
@@ -247,6 +279,12 @@ class Found(collections.defaultdict):
     def __init__(self, factory):
         super().__init__(factory)
         self.fixes = {}
+
+    def take(self, finding):
+        """Note a `Finding`."""
+        self[finding.kind] += finding.details
+        if finding.own_fix:
+            self.fixes[finding.kind] = finding.own_fix
 
 
 def _check_image(found, path, mask_path, labels, white, max_pixels, looks):
@@ -338,48 +376,48 @@ def _totals(counts):
     return dict(pixels), dict(occurrences)
 
 
-def _check_labels(found, counts, num_classes, ignore, raw):
-    """Note what the labels of all masks together show; `raw` if they are the files' values."""
+def _check_labels(found, counts, num_classes, named, ignore, raw):
+    """Note what the labels of all masks together show.
+
+    Args:
+        counts: {path: {label: pixels}}.
+        num_classes: number of classes, or None.
+        named: number of the classes that the data names, or None.
+        ignore: the label of void pixels, or None.
+        raw: whether the labels are the files' values.
+    """
     if not counts:
         return
     labels = set().union(*counts.values())
     if raw and labels == {0, 255} and ignore not in (0, 255):
         found["0 and 255"].append(f"{len(counts)} masks")
         return
-    if raw and labels == {0, 255} and ignore == 255:
-        found["one class"].append(f"0 and 255 in {len(counts)} masks")
+    if raw and ignore in labels and len(labels) == 2:
+        found.take(one_class(*(labels - {ignore}), ignore, f"{len(counts)} masks"))
     classes = labels - {ignore}
-    off = {label for label in classes if label < 0 or label >= (num_classes or np.inf)}
+    if num_classes is None and 255 in classes and not (named or 0) > 255:
+        found["void"].append(f"{sum(255 in mask for mask in counts.values())} masks")
+        classes.remove(255)
+    off = {label for label in classes if label < 0 or label >= (num_classes or named or np.inf)}
     for label in sorted(off):
         paths = [str(path) for path, mask in counts.items() if label in mask]
-        limit = "" if num_classes is None else f" with num_classes={num_classes}"
-        found["off range"].append(f"label {label}{limit} in {len(paths)} masks, as {paths[0]}")
-    if num_classes is None and 255 in classes:
-        found["void"].append(f"{sum(255 in mask for mask in counts.values())} masks")
-    _check_classes(found, classes - off, num_classes)
+        known = "" if named is None else f" with {named} classes in classes.csv"
+        known = known if num_classes is None else f" with {spell('num_classes', num_classes)}"
+        found["off range"].append(f"label {label}{known} in {len(paths)} masks, as {paths[0]}")
+    if not found["objects"]:
+        for finding in classes_missing(classes - off, num_classes or named):
+            found.take(finding)
+    _check_single_masks(found, counts, ignore)
+
+
+def _check_single_masks(found, counts, ignore):
+    """Note masks that show nothing; where all are so, once."""
+    void = 255 if ignore is None else ignore
     for path, mask in counts.items():
         if set(mask) == {0} and ignore != 0:
             found["empty mask"].append(str(path))
-        elif set(mask) == {ignore}:
+        elif set(mask) == {void}:
             found["void mask"].append(str(path))
     for kind, total in (("empty mask", "all masks empty"), ("void mask", "all masks void")):
         if len(found[kind]) == len(counts):
             found[total].append(f"{len(found.pop(kind))} masks")
-
-
-def _check_classes(found, classes, num_classes):
-    """Note classes that never occur."""
-    if num_classes is not None:
-        absent = sorted(set(range(num_classes)) - classes)
-        found["class absent"] += [f"class {label}" for label in absent]
-        return
-    classes = classes - {255}
-    if not classes or found["objects"]:
-        return
-    absent = sorted(set(range(max(classes))) - classes)
-    if max(classes) > 2 * len(classes) and max(classes) > 20:
-        found["gaps"].append(f"labels {', '.join(map(str, sorted(classes)[:10]))}")
-    elif 0 in absent:
-        found["from 1"].append(f"labels {', '.join(map(str, sorted(classes)[:10]))}")
-    elif absent:
-        found["class missing"] += [f"class {label}" for label in absent]

@@ -49,10 +49,12 @@ FINDINGS = {
     "0 and 255": (
         "error",
         "Masks should hold class numbers; these hold 0 and 255 only, as black-and-white files do.",
-        lambda: (
-            f"Pass {spell('values', {0: 0, 255: 1})}; or, if 255 marks void pixels, "
-            f"{spell('ignore', 255)}."
-        ),
+        lambda: f"Pass {spell('values', {0: 0, 255: 1})}.",
+    ),
+    "one class": (
+        "error",
+        "Masks should show two classes or more besides the void label.",
+        "Add masks that show other classes.",
     ),
     "off range": (
         "error",
@@ -80,21 +82,12 @@ FINDINGS = {
     "all masks void": (
         "error",
         "Some mask should show another label than the ignore label.",
-        lambda: f"Check that {spell('ignore')} is the label of void pixels, and not a class.",
+        "Check that the ignore label is that of void pixels, and not a class; else draw the masks.",
     ),
     "void": (
         "warning",
         "The masks hold the label 255, which marks void pixels in many data sets.",
         lambda: f"If it does here, pass {spell('ignore', 255)}.",
-    ),
-    "one class": (
-        "warning",
-        "Masks should show two classes or more; without the void label 255, these show class 0 "
-        "only.",
-        lambda: (
-            "If 255 is no void label but a class, as in black-and-white files, pass "
-            f"{spell('values', {0: 0, 255: 1})} and another void label."
-        ),
     ),
     "from 1": (
         "warning",
@@ -189,3 +182,39 @@ class Finding:
     def __str__(self):
         more = f" and {len(self.details) - SHOWN} more" if len(self.details) > SHOWN else ""
         return f"{self.rule} Received: {'; '.join(self.details[:SHOWN])}{more}. {self.fix}"
+
+
+def one_class(label: int, ignore: int, masks: str) -> Finding:
+    """Return what is wrong with masks that show one class, and perhaps void pixels."""
+    values = spell("values", {label: 0, ignore: 1})
+    return Finding(
+        "one class",
+        (f"no label but {label} and the void label {ignore} in {masks}",),
+        f"If {ignore} is a class too, as in black-and-white files, pass {values} without "
+        f"{spell('ignore')}; else add masks that show other classes.",
+    )
+
+
+def classes_missing(labels: set, num_classes: int | None) -> tuple:
+    """Return what to say of classes that never occur in masks.
+
+    Args:
+        labels: the labels of all masks, without that of void pixels.
+        num_classes: number of classes; None if the largest label alone tells.
+
+    Returns:
+        Tuple of `Finding`, empty where every class occurs.
+    """
+    if num_classes is not None:
+        details = tuple(f"class {label}" for label in sorted(set(range(num_classes)) - labels))
+        return (Finding("class absent", details),) if details else ()
+    if not labels:
+        return ()
+    largest = max(labels)
+    absent = sorted(set(range(largest)) - labels)
+    shown = (f"labels {', '.join(map(str, sorted(labels)[:10]))}",)
+    if largest > 2 * len(labels) and largest > 20:
+        return (Finding("gaps", shown),)
+    if 0 in absent:
+        return (Finding("from 1", shown),)
+    return (Finding("class missing", tuple(f"class {x}" for x in absent)),) if absent else ()

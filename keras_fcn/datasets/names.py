@@ -78,13 +78,22 @@ def read_classes(
     if not counts and found is None:
         return None
     count = counts[0] if counts else len(found)
-    if found is None or len(found) != count:
-        found = Classes.default(count)
+    known = Classes.default(count) if found is None else _resize(found, count)
     return Classes(
-        found.names if names is None else names,
-        found.colors if class_colors is None else class_colors,
+        known.names if names is None else names,
+        known.colors if class_colors is None else class_colors,
         void,
         data,
+    )
+
+
+def _resize(classes, count):
+    """Return so many classes: those that are known, and more by their numbers."""
+    more = Classes.default(count)
+    known = len(classes)
+    return Classes(
+        (*classes.names, *more.names[known:])[:count],
+        (*classes.colors, *more.colors[known:])[:count],
     )
 
 
@@ -115,15 +124,17 @@ def read_class_file(path, ignore: int | None = None) -> Classes:
     Raises:
         ValueError: when it breaks a rule; the message says which.
     """
-    rows = list(csv.DictReader(Path(path).read_text("utf-8-sig").splitlines()))
+    rows = list(csv.DictReader(_read_text(path).splitlines()))
     head = set(rows[0]) if rows else set()
     if not set(COLUMNS) <= head or head & set(COLORS) not in (set(), set(COLORS)):
         _refuse(path, f"the columns {', '.join(map(str, head)) or 'of no line'}")
     table = {}
     for row in rows:
         numbers = [row["label"], *(row[name] for name in COLORS if name in row)]
-        if not all((text or "").strip().isdecimal() for text in numbers) or not row["name"]:
-            _refuse(path, f"the line {','.join(map(str, row.values()))}")
+        more = row.pop(None, [])  # what has no column: a comma in a name
+        whole = all((text or "").strip().isdecimal() for text in numbers)
+        if more or not whole or not row["name"]:
+            _refuse(path, f"the line {','.join([*map(str, row.values()), *more])}")
         label, *color = map(int, numbers)
         if label in table or max(color, default=0) > 255:
             _refuse(path, f"the line {','.join(map(str, row.values()))}")
@@ -133,6 +144,13 @@ def read_class_file(path, ignore: int | None = None) -> Classes:
         _refuse(path, f"the labels {', '.join(map(str, sorted(table)))}")
     names, colors = zip(*(table[label] for label in range(len(table))), strict=True)
     return Classes(names, colors if colors[0] else None, ignore)
+
+
+def _read_text(path):
+    try:
+        return Path(path).read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        _refuse(path, f"other bytes than UTF-8, the first at {error.start}; save it as UTF-8")
 
 
 def _refuse(path, what):

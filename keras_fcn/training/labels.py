@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import math
+import re
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ import scipy.ndimage
 
 from keras_fcn.classes import Classes
 from keras_fcn.datasets import add_border_weights, read_classes, resolve_source
+from keras_fcn.datasets.findings import FINDINGS, classes_missing, one_class
 from keras_fcn.datasets.streams import Split, open_split
 from keras_fcn.remedies import spell
 
@@ -59,8 +61,9 @@ def open_task(task, split):
     options = {name: getattr(task, name) for name in names}
     options = {name: value for name, value in options.items() if value is not None}
     with warnings.catch_warnings():
-        # without `ignore`, load warns of 255 in the masks; here it is then the ignore label
-        warnings.filterwarnings("ignore", "The masks hold the label 255")
+        # of a sample, and of 255 without `ignore`; `read_data` looks at all masks, and knows it
+        for kind in ("void", "one class", "from 1", "class missing", "gaps"):
+            warnings.filterwarnings("ignore", re.escape(FINDINGS[kind][1]))
         return open_split(task.data, split, task.ignore, **options)
 
 
@@ -87,9 +90,10 @@ def read_data(task):
                 f"The split {names[name]!r} should have labelled pixels. Received: "
                 f"{splits[name].images} images whose every pixel has the ignore label {ignore}."
             )
-    classes = _find_classes(task, ignore, max(counted["train"].labels) + 1)
+    classes, known = _find_classes(task, ignore, max(counted["train"].labels) + 1)
     for name, counts in counted.items():
         _check_labels(counts.labels, len(classes), name, ignore)
+    _check_classes(counted["train"].labels, len(classes) if known else None, splits["train"])
     images, objects = _look_at(splits["train"])
     return Labels(
         splits=splits,
@@ -187,7 +191,7 @@ def _rarest(counts, num_classes):
 
 
 def _find_classes(task, ignore, occurring):
-    """Return the `Classes`, with numbers for names where none are known."""
+    """Return the `Classes`, and whether their number is known but by the largest label."""
     options = {
         "split": task.split,
         "ignore": ignore,
@@ -198,10 +202,17 @@ def _find_classes(task, ignore, occurring):
         "mask_suffix": task.mask_suffix,
     }
     count = 2 if task.num_classes == 1 else task.num_classes
-    # one class alone is nothing to learn
-    return read_classes(task.data, count, **options) or read_classes(
-        task.data, max(2, occurring), **options
-    )
+    known = read_classes(task.data, count, **options)
+    return known or read_classes(task.data, occurring, **options), known is not None
+
+
+def _check_classes(labels, num_classes, split):
+    """Raise for a class alone in the training masks, and warn of those that never occur."""
+    masks = f"{split.images} training masks"
+    if len(labels) == 1:
+        raise ValueError(str(one_class(*labels, split.ignore, masks)))
+    for finding in classes_missing(labels, num_classes):
+        warnings.warn(f"{finding} (In {masks}.)", stacklevel=4)
 
 
 def _check_labels(labels, num_classes, split, ignore):

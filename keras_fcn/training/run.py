@@ -117,7 +117,7 @@ def describe_run(task, labels):
     import keras_fcn
 
     return {
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
         "parameters": task.parameters,
         "seed": task.seed,
         "versions": {
@@ -132,6 +132,15 @@ def describe_run(task, labels):
         "ignore": labels.ignore,
         "pixels": labels.training.tolist(),  # of each class
     }
+
+
+def _command():
+    """Return the command of this process, as it can be typed."""
+    program = Path(sys.argv[0]).name
+    if program == "__main__.py":  # python -m
+        name = sys.modules["__main__"].__spec__.name
+        return shlex.join(["python", "-m", name.removesuffix(".__main__"), *sys.argv[1:]])
+    return shlex.join([program, *sys.argv[1:]])
 
 
 def save_state(model, output):
