@@ -1,10 +1,11 @@
 # %% [markdown]
 """
-Serve a network over HTTP: post a photograph, get the map, the picture or the areas of its classes.
+Serve a network over HTTP: post a photograph, get the map, the picture, the areas or the objects.
 
     python examples/serve.py --port 8000
     curl --data-binary @photo.jpg http://127.0.0.1:8000/overlay > overlay.png
     curl --data-binary @photo.jpg http://127.0.0.1:8000/areas
+    curl --data-binary @cells.png http://127.0.0.1:8000/objects
 
 `--weights` names pretrained weights, a .keras file, or a file that `keras-fcn export` wrote, which
 then runs in its own runtime. The page http://127.0.0.1:8000/docs describes the endpoints and their
@@ -36,6 +37,8 @@ import keras_fcn
 from keras_fcn.catalogue import classes_of
 from keras_fcn.datasets.files import read_image
 from keras_fcn.exports import open_export
+from keras_fcn.inference import ObjectSettings, find_objects
+from keras_fcn.inference.measure import measure_objects
 from keras_fcn.label_maps import to_labels
 from keras_fcn.visualize import overlay, write_png
 
@@ -44,6 +47,7 @@ parser.add_argument("--weights", default="unet_camvid", help="name, .keras file 
 parser.add_argument("--port", type=int, help="serve there, on 127.0.0.1, until Ctrl-C")
 parser.add_argument("--max-bytes", type=int, default=20_000_000, help="of a file")
 parser.add_argument("--max-pixels", type=int, default=4_000_000, help="of an image")
+parser.add_argument("--max-objects", type=int, default=10_000, help="in an image")
 parser.add_argument("--max-requests", type=int, default=32, help="under way at a time")
 parser.add_argument("--max-seconds", type=int, default=30, help="until a file has arrived")
 parser.add_argument("--output", type=Path, default=Path("predictions/served.png"))
@@ -75,6 +79,8 @@ if exported:
 else:
     network = keras_fcn.load_model(options.weights)
     classes, channels = classes_of(network), network.input_shape[-1]
+settings = ObjectSettings.of_classes(classes)
+most_objects = min(options.max_objects, 65535)  # what a PNG of 16 bits numbers
 
 
 def predict(image):
@@ -167,15 +173,39 @@ one_at_a_time = threading.Lock()
 
 
 def segment(body: Annotated[bytes, fastapi.Depends(read_body)]):
-    """Return the image and its label map (height, width)."""
+    """Return the image, its scores (height, width, channels) and its label map (height, width)."""
     with one_at_a_time:
         image = decode(body)
         try:
-            return image, to_labels(predict(image))
+            scores = predict(image)
+            return image, scores, to_labels(scores)
         except Exception as error:  # runtimes raise what they like for an image too small for them
             height, width = image.shape[:2]
             reason = f"The network can't take this image of {width} x {height} pixels: {error}"
             raise fastapi.HTTPException(422, reason) from error
+
+
+def find(segmented: Annotated[tuple, fastapi.Depends(segment)]):
+    """Return the image, its scores, and the numbers of its objects (height, width)."""
+    image, scores, label_map = segmented
+    check_size(image, label_map)
+    with one_at_a_time:
+        try:
+            objects = find_objects(scores, settings)
+        except ValueError as error:  # of scores that are no probabilities
+            raise fastapi.HTTPException(422, str(error)) from error
+    if objects.max() > most_objects:
+        reason = f"An image should have at most {most_objects} objects. Received: one of "
+        raise fastapi.HTTPException(422, f"{reason}{objects.max()}. Send a part of it.")
+    return image, scores, objects
+
+
+def check_size(image, label_map):
+    """Refuse what is laid over the image where the map is not of its size."""
+    if label_map.shape != image.shape[:2]:
+        height, width = label_map.shape
+        reason = f"The network's map has {width} x {height} pixels, other than the image"
+        raise fastapi.HTTPException(422, f"{reason}; see /labels.")
 
 
 def as_png(picture):
@@ -186,7 +216,8 @@ def as_png(picture):
 
 limits = (
     f"At most {options.max_bytes} bytes and {options.max_pixels} pixels, sent within "
-    f"{options.max_seconds} seconds; at most {options.max_requests} requests at a time."
+    f"{options.max_seconds} seconds; at most {most_objects} objects in it; at most "
+    f"{options.max_requests} requests at a time."
 )
 app = fastapi.FastAPI(
     title="keras_fcn",
@@ -201,17 +232,20 @@ endpoint = {
         413: {
             "description": f"More than {options.max_bytes} bytes, or {options.max_pixels} pixels."
         },
-        422: {"description": "The network can't take an image of this size."},
+        422: {
+            "description": "The network can't take an image of this size, or has no such answer."
+        },
         503: {"description": f"{options.max_requests} requests are under way; see Retry-After."},
     },
 }
 Segmented = Annotated[tuple, fastapi.Depends(segment)]
+Found = Annotated[tuple, fastapi.Depends(find)]
 
 
 @app.post("/labels", **endpoint)
 def labels(segmented: Segmented):
     """Return a palette PNG whose pixels are the numbers of the classes."""
-    picture = Image.fromarray(segmented[1].astype("uint8"), mode="P")
+    picture = Image.fromarray(segmented[2].astype("uint8"), mode="P")
     picture.putpalette(classes.palette.tobytes())
     return as_png(picture)
 
@@ -219,24 +253,45 @@ def labels(segmented: Segmented):
 @app.post("/overlay", **endpoint)
 def picture(segmented: Segmented):
     """Return a PNG of the image under the colours of its classes, with a legend."""
-    image, label_map = segmented
-    if label_map.shape != image.shape[:2]:
-        height, width = label_map.shape
-        reason = (
-            f"The network's map has {width} x {height} pixels, other than the image; see /labels."
-        )
-        raise fastapi.HTTPException(422, reason)
+    image, _, label_map = segmented
+    check_size(image, label_map)
     return as_png(overlay(image, label_map, classes.palette, classes.names))
 
 
 @app.post("/areas", **endpoint)
 def areas(segmented: Segmented):
     """Return JSON: for each class how many pixels it has, and which share of the image."""
-    counts = np.bincount(segmented[1].ravel(), minlength=len(classes)).tolist()
+    label_map = segmented[2]
+    counts = np.bincount(label_map.ravel(), minlength=len(classes)).tolist()
     return {
-        name: {"pixels": count, "share": count / segmented[1].size}
+        name: {"pixels": count, "share": count / label_map.size}
         for name, count in zip(classes.names, counts, strict=True)
     }
+
+
+@app.post("/objects", **endpoint)
+def objects(found: Found):
+    """Return JSON: a list of the objects, with places in pixels from the upper left corner."""
+    image, scores, numbers = found
+    return [
+        {
+            "number": number,
+            "class": name,
+            "area": area,
+            "centroid": {"row": row, "column": column},
+            "box": {"top": top, "left": left, "bottom": bottom, "right": right},
+            "mean_probability": probability,
+        }
+        for number, name, area, row, column, top, left, bottom, right, probability, _ in (
+            measure_objects(numbers, scores, image, classes.names, settings)
+        )
+    ]
+
+
+@app.post("/objects.png", **endpoint)
+def object_map(found: Found):
+    """Return a PNG of 16 bits whose pixels are the numbers of the objects, 0 the background."""
+    return as_png(Image.fromarray(found[2].astype("uint16")))
 
 
 # %%

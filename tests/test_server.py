@@ -17,6 +17,7 @@ import zlib
 import numpy as np
 import psutil
 import pytest
+from conftest import randomize
 from PIL import Image
 
 import keras_fcn
@@ -24,6 +25,7 @@ import keras_fcn
 LOG = re.compile(r"WARNING: All log messages|[IWE]\d{4} ")  # of TensorFlow, as it starts
 MAX_BYTES = 400_000
 MAX_PIXELS = 250_000
+MAX_OBJECTS = 300
 
 
 def png(picture, **options):
@@ -69,7 +71,9 @@ REFUSED = {
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     path = tmp_path_factory.mktemp("served") / "small.keras"
-    keras_fcn.UNet(num_classes=3, filters=(4, 8)).save(path)
+    model = keras_fcn.UNet(num_classes=3, filters=(4, 8))
+    randomize(model, np.random.default_rng(3), scale=0.3)
+    model.save(path)
     return path
 
 
@@ -117,7 +121,7 @@ class Served:
 
 @pytest.fixture(scope="module")
 def server(weights, pytestconfig):
-    limits = ("--max-bytes", MAX_BYTES, "--max-pixels", MAX_PIXELS)
+    limits = ("--max-bytes", MAX_BYTES, "--max-pixels", MAX_PIXELS, "--max-objects", MAX_OBJECTS)
     served = Served(pytestconfig.rootpath / "examples/serve.py", "--weights", weights, *limits)
     yield served
     assert served.process.poll() is None  # it is still up
@@ -136,6 +140,34 @@ def test_labels_areas_and_overlay(server):
     assert sum(area["share"] for area in json.loads(body).values()) == pytest.approx(1)
     status, _, body = server.post("overlay", png(photo()))
     assert Image.open(io.BytesIO(body)).size[1] > 96  # the legend is below
+
+
+def test_objects_as_json_and_as_a_map(server, weights):
+    model, image = keras_fcn.load_model(weights), photo()
+    expected = keras_fcn.predict_objects(model, image)
+    probabilities = keras_fcn.predict_image(model, image)[..., 1:].max(-1)
+    status, headers, body = server.post("objects.png", png(image))
+    numbers = np.asarray(Image.open(io.BytesIO(body)))
+    assert (status, headers["Content-Type"], numbers.dtype) == (200, "image/png", "uint16")
+    np.testing.assert_array_equal(numbers, expected)
+    status, _, body = server.post("objects", png(image))
+    objects = json.loads(body)
+    assert [item["number"] for item in objects] == list(range(1, expected.max() + 1))
+    assert {item["class"] for item in objects} <= {"class 1", "class 2"}
+    for item in objects:
+        rows, columns = np.nonzero(expected == item["number"])
+        assert item["area"] == len(rows)
+        assert item["centroid"]["row"] == pytest.approx(rows.mean(), abs=0.01)
+        assert item["centroid"]["column"] == pytest.approx(columns.mean(), abs=0.01)
+        box = {"top": rows.min(), "left": columns.min(), "bottom": rows.max() + 1}
+        assert item["box"] == {**box, "right": columns.max() + 1}
+        assert 0 < item["mean_probability"] <= probabilities[rows, columns].mean() + 1e-4
+
+
+def test_more_objects_than_the_limit_are_refused(server):
+    status, _, body = server.post("objects", png(photo(480, 480)[..., 0]))
+    assert status == 422
+    assert "at most 300 objects" in json.loads(body)["detail"]
 
 
 def test_a_photograph_is_turned_upright(server):
@@ -171,8 +203,11 @@ def test_32_uploads_at_once(server):
 def test_the_page_says_the_limits(server):
     with urllib.request.urlopen(f"{server.address}/openapi.json") as response:
         page = json.loads(response.read())
-    assert "400000 bytes and 250000 pixels" in page["info"]["description"]
-    assert set(page["paths"]["/areas"]["post"]["responses"]) >= {"400", "413", "422", "503"}
+    for limit in ("400000 bytes and 250000 pixels", "300 objects", "32 requests", "30 seconds"):
+        assert limit in page["info"]["description"]
+    assert set(page["paths"]) == {"/labels", "/overlay", "/areas", "/objects", "/objects.png"}
+    for path in page["paths"].values():
+        assert set(path["post"]["responses"]) >= {"200", "400", "408", "413", "422", "503"}
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_fcn.arguments import check_choice
 from keras_fcn.catalogue import classes_of
+from keras_fcn.classes import Classes
 from keras_fcn.inference.predict import predict_image
 from keras_fcn.object_metrics import ObjectMetrics
 
@@ -48,7 +49,11 @@ class ObjectSettings:
 
         A class named "border" parts objects.
         """
-        classes = classes_of(model)
+        return cls.of_classes(classes_of(model))
+
+    @classmethod
+    def of_classes(cls, classes: Classes) -> "ObjectSettings":
+        """Return what `of` returns of a model with these classes, as of an exported file."""
         names = [name.lower() for name in classes.names]
         border = names.index("border") if "border" in names else None
         return cls(**{"border": border, **(classes.objects or {})})
