@@ -1,3 +1,4 @@
+import configparser
 import importlib
 import io
 import subprocess
@@ -13,6 +14,15 @@ import keras_fcn
 def test_public_names_exist():
     for name in keras_fcn.__all__:
         assert getattr(keras_fcn, name).__doc__
+
+
+def test_every_package_is_installed(pytestconfig):
+    setup = configparser.ConfigParser()
+    setup.read(pytestconfig.rootpath / "setup.cfg")
+    listed = set(setup["options"]["packages"].split()) - {"keras_fcn.pretrained_weights"}
+    folders = [path.parent for path in (pytestconfig.rootpath / "keras_fcn").rglob("__init__.py")]
+    found = {".".join(path.relative_to(pytestconfig.rootpath).parts) for path in folders}
+    assert listed == found
 
 
 @pytest.mark.slow
