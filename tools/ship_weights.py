@@ -62,6 +62,10 @@ DATA = {
         "test_time_augmentation": {"test_time_augmentation": "dihedral", "scales": [1]},
     },
 }
+VGG16 = {
+    "description": "the contracting path from VGG16 on ImageNet (Simonyan and Zisserman, 2015)",
+    "licence": "of VGG16's weights: Creative Commons Attribution",
+}
 STORES = {16: save_half_precision, 8: save_eight_bit}
 
 
@@ -79,7 +83,8 @@ def find_stages(run):
     """Return the records of a run, and before it of those from which it went on."""
     record = json.loads((run / "training.json").read_text())
     weights = record["parameters"]["weights"]
-    earlier = find_stages(Path(weights).parent) if weights and Path(weights).suffix else []
+    goes_on = str(weights).endswith(".keras")
+    earlier = find_stages(Path(weights).parent) if goes_on else []
     return [*earlier, record]
 
 
@@ -175,6 +180,7 @@ def main():
     source, data = SOURCES[dataset], DATA[dataset]
     stages = find_stages(options.run)
     record = stages[-1]
+    origins = [data, *([VGG16] if stages[0]["parameters"]["weights"] else [])]
     parameters = record["parameters"]
     trained = options.run / record["result"]["file"]
     factory, arguments = describe_network(keras_fcn.load_model(trained), data["channels"])
@@ -201,8 +207,8 @@ def main():
         "classes": record["classes"],
         "palette": data["palette"].tolist(),
         "ignore_label": source.ignore,
-        "dataset": data["description"],
-        "data_licence": data["licence"],
+        "dataset": "; ".join(origin["description"] for origin in origins),
+        "data_licence": "; ".join(origin["licence"] for origin in origins),
         "metric": metric,
         **({"objects": objects} if objects else {}),
         "test_time_augmentation": data["test_time_augmentation"],
