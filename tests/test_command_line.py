@@ -135,6 +135,47 @@ def test_full_disk_names_the_file(monkeypatch, capsys, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (PermissionError(errno.EACCES, "x", "a/b.png"), "'a/b.png' should be open to you."),
+        (PermissionError(errno.EACCES, "x", "a/.lock"), "'a' should be a folder in which you may"),
+        (PermissionError(errno.EACCES, "x", b"a/.writing-1"), "'a' should be a folder in which"),
+        (PermissionError(errno.EPERM, "x", "a"), "`chmod u+rwX` does.\n"),
+        (OSError(errno.EROFS, "x", "a/.lock"), "'a' should lie on a disk that can be written to"),
+        (OSError(errno.EDQUOT, "x", "a.png"), "The disk is full, and 'a.png'"),
+        (FileExistsError(errno.EEXIST, "x", "a"), "'a' should be a folder, and is a file."),
+        (NotADirectoryError(errno.ENOTDIR, "x", "a/b"), "'a/b' should be a folder or lie in one"),
+        (FileExistsError("'a' exists, and is foreign."), "error: 'a' exists, and is foreign.\n"),
+    ],
+)
+def test_a_path_is_told_by_its_name_with_a_way_on(error, message, monkeypatch, capsys):
+    def fail(options):
+        raise error
+
+    monkeypatch.setattr(models, "run", fail)
+    assert main(["models"]) == 1
+    output = capsys.readouterr().err
+    assert message in output
+    assert "Errno" not in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "received"),
+    [
+        (["train", "--data", "", "--output", "x"], "--data ''"),
+        (["predict", "", "--weights", "x"], "predict ''"),
+        (["predict", "x", "--weights", "x", "--output="], "--output="),
+    ],
+)
+def test_an_empty_argument_is_no_folder(arguments, received, capsys):
+    """A variable of the shell that is not set; as a path it were the folder one is in."""
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    assert end.value.code == 2
+    assert f"should not be empty. Received: {received}. If" in capsys.readouterr().err
+
+
 def test_faults_of_the_package_are_not_hidden(monkeypatch):
     def fail(options):
         raise KeyError("x")

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import errno
 import os
 import time
 from pathlib import Path
@@ -289,6 +290,19 @@ def test_a_map_of_windows_is_laid_where_the_windows_are(photos, tmp_path, rng):
     predict_folder(fully_convolutional(classifier), photos / "b.png", tmp_path / "out")
     assert np.asarray(Image.open(tmp_path / "out" / "b.png")).shape == (7, 12)
     assert Image.open(tmp_path / "out" / "b_overlay.png").width >= 22
+
+
+def test_a_closed_folder_is_not_left_out(photos, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "deep":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="deep"):
+        find_jobs(photos, "out")
 
 
 def test_objects_need_a_map_of_the_images_size(photos, tmp_path, rng):

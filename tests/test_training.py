@@ -281,6 +281,15 @@ def test_a_run_that_did_nothing_begins_anew_with_other_parameters(recipe, tmp_pa
     assert record["parameters"]["batch_size"] == record["given"]["batch_size"] == 1
 
 
+def test_a_folder_that_was_there_stays(recipe, tmp_path):
+    for folder in ("there", "new"):
+        (tmp_path / "there").mkdir(exist_ok=True)
+        wrong = dataclasses.replace(recipe, data=str(tmp_path / "nothing"))
+        with pytest.raises(FileNotFoundError):
+            train(wrong, tmp_path / folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
 def test_one_run_at_a_time_writes_into_a_folder(recipe, tmp_path):
     with training.run.working_in(tmp_path), pytest.raises(FileExistsError, match="process"):
         train(recipe, tmp_path)

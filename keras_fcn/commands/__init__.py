@@ -6,6 +6,7 @@ The modules import what is heavy when they run, so that help and errors of usage
 import argparse
 import contextlib
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -37,6 +38,7 @@ def main(arguments=None):
     """Run the command line; return the exit status."""
     parser = _parser()
     complete(parser)
+    _refuse_empty(parser, sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(arguments)
     with on_the_command_line(), warnings.catch_warnings():
         warnings.showwarning = _show_warning
@@ -55,6 +57,17 @@ def main(arguments=None):
                 raise
             print(f"keras-fcn: error: {explain(error)}", file=sys.stderr)
             return 1
+
+
+def _refuse_empty(parser, words):
+    """End with an error of usage for an empty argument, which as a path were the folder here."""
+    for before, word in zip(["keras-fcn", *words], words, strict=False):
+        if not word or re.fullmatch(r"--[\w-]+=", word):
+            received = word or f"{before} ''"
+            parser.error(
+                f"an argument should not be empty. Received: {received}. If it is a variable of "
+                "the shell, set it."
+            )
 
 
 def _leave():

@@ -4,7 +4,23 @@ import errno
 import os
 import re
 import sys
+from pathlib import Path
 
+CLOSED = (
+    "should be open to you. Choose another, or give yourself the right, as `chmod u+rwX` does.",
+    "should be a folder in which you may write. Choose another, or give yourself the right, as "
+    "`chmod u+rwX` does.",
+)
+# Errors of the system about a path: what to say after it, and where something is written in it.
+PATHS = {
+    errno.EACCES: CLOSED,
+    errno.EPERM: CLOSED,
+    errno.EROFS: ("should lie on a disk that can be written to. Choose another folder.",) * 2,
+    errno.EEXIST: ("should be a folder, and is a file. Choose another.",) * 2,
+    errno.ENOTDIR: ("should be a folder or lie in one, and a part of it is a file.",) * 2,
+    errno.ENAMETOOLONG: ("should be shorter than the system's limit.",) * 2,
+}
+BESIDE = (".lock", ".writing-")  # names of what the package itself writes in a folder
 # An error of Python inside of one of TensorFlow, as from the thread that reads the data.
 INNER = re.compile(
     r"(?:^|[\s{])\w*(?:Error|Exception): (.*?)\s*\nTraceback \(most recent", re.DOTALL
@@ -30,6 +46,10 @@ def explain(error: Exception) -> str:
             f"The memory does not suffice. Received: {_first_line(error)}. Predict in tiles "
             "(--tile-size 512), or train on smaller crops or batches, as the command has it."
         )
+    if isinstance(error, OSError) and error.errno in PATHS and error.filename:
+        path = Path(os.fsdecode(error.filename))
+        inside = path.name.startswith(BESIDE)
+        return f"'{path.parent if inside else path}' {PATHS[error.errno][inside]}"
     if _is_op(error):
         inner = INNER.search(str(error))
         return inner[1] if inner else _first_line(error)
@@ -39,7 +59,7 @@ def explain(error: Exception) -> str:
 def _is_full_disk(error):
     """Return whether a disk is full; TensorFlow has one error for that and for the memory."""
     if isinstance(error, OSError):
-        return error.errno == errno.ENOSPC
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return _is_op(error) and os.strerror(errno.ENOSPC) in str(error)
 
 

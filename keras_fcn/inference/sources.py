@@ -105,13 +105,23 @@ def check_outputs(jobs: list[Job], output: Path, formats: dict[str, str]) -> Non
 def _expand(path, output):
     """Return the jobs of one path."""
     if path.is_dir():
-        return _below(path, path.rglob("*"), output)
+        return _below(path, _walk(path), output)
     if path.exists() or not glob.has_magic(str(path)):
         if not path.exists():
             raise FileNotFoundError(f"There is no file or folder '{path}'.")
         return [Job(path, Path(path.stem))]
     base = Path(*path.parts[: _first_magic(path)])
     return _below(base, base.glob(str(path.relative_to(base))), output)
+
+
+def _walk(folder):
+    """Yield what is in a folder and deeper; `rglob` would leave closed folders out in silence."""
+
+    def refuse(error):
+        raise error
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        yield from (Path(place, name) for name in (*folders, *files))
 
 
 def _first_magic(path):

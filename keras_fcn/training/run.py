@@ -40,6 +40,7 @@ STATES = ("last.keras", "best.keras")
 @contextlib.contextmanager
 def working_in(output):
     """Hold the lock of an output folder, made if need be; it goes again if nothing came of it."""
+    is_new = not output.exists()
     output.mkdir(parents=True, exist_ok=True)
     try:
         with locked(output, LOCK):
@@ -47,8 +48,9 @@ def working_in(output):
                 shutil.rmtree(path)
             yield
     finally:
-        with contextlib.suppress(OSError):  # it holds files
-            output.rmdir()
+        if is_new:
+            with contextlib.suppress(OSError):  # it holds files
+                output.rmdir()
 
 
 def read_record(output, parameters, record="training.json", result="model.keras", states=STATES):
