@@ -16,7 +16,13 @@ if TYPE_CHECKING:  # what type checkers and editors see of the lazy names
     from keras_fcn.evaluation import evaluate
     from keras_fcn.exports import export
     from keras_fcn.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
-    from keras_fcn.inference import find_objects, predict_folder, predict_image, predict_objects
+    from keras_fcn.inference import (
+        find_objects,
+        predict_folder,
+        predict_image,
+        predict_into,
+        predict_objects,
+    )
     from keras_fcn.receptive_fields import receptive_field
     from keras_fcn.tuning import HyperFCN, HyperUNet
     from keras_fcn.unet import UNet
@@ -46,6 +52,7 @@ _MODULES = {
     "find_objects": "inference",
     "predict_folder": "inference",
     "predict_image": "inference",
+    "predict_into": "inference",
     "predict_objects": "inference",
     "pretrained": "cards",
     "receptive_field": "receptive_fields",

@@ -23,9 +23,10 @@ def add_model(parser):
     add_weights(parser)
     parser.add_argument(
         "--tile-size",
-        type=_positive_integer,
-        metavar="N",
-        help="predict large images in pieces of N pixels a side; the result is the same",
+        type=_tile_size,
+        metavar="N|auto",
+        help="predict large images in pieces of N pixels a side, auto: as large as fit into the "
+        "free memory; the result is the same",
     )
     parser.add_argument(
         "--tta",
@@ -106,10 +107,13 @@ def add_image_options(parser):
     )
 
 
-def _positive_integer(text):
+def _tile_size(text):
+    if text == "auto":
+        return text
     if not re.fullmatch(r"0*[1-9]\d*", text):
         raise argparse.ArgumentTypeError(
-            f"it should be an integer of at least 1. Received: {text!r}. 512 is a good start."
+            f"it should be an integer of at least 1, or auto. Received: {text!r}. 512 is a good "
+            "start."
         )
     return int(text)
 

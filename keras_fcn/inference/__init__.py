@@ -1,6 +1,7 @@
 """Predictions for images of any size, one or many, and the objects in them."""
 
 from keras_fcn.inference.folders import FolderResult, predict_folder
+from keras_fcn.inference.into import predict_into
 from keras_fcn.inference.objects import (
     ObjectSettings,
     choose_thresholds,
@@ -16,5 +17,6 @@ __all__ = [
     "find_objects",
     "predict_folder",
     "predict_image",
+    "predict_into",
     "predict_objects",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 from keras_fcn.arguments import suggest
 from keras_fcn.atomic import replacing
 from keras_fcn.inference.ledger import RECORD
+from keras_fcn.inference.memory import release
 from keras_fcn.remedies import choose, spell
 
 KINDS = ("labels", "overlay", "objects", "outlines", "probabilities")
@@ -124,6 +125,38 @@ def writing(path: Path, pages: int | None = None):
             yield _npy_writer(path, beside, pages)
         else:
             yield _tiff_writer(beside, pages or 1, stack)
+
+
+def write_tiled(path: Path, array: np.ndarray, palette=None) -> None:
+    """Write an array that memory may not hold into a TIFF file, a row of tiles at a time.
+
+    Args:
+        path: file to write.
+        array: array `(height, width)` or `(height, width, channels)`, as a `numpy.memmap`.
+        palette: colours `(classes, 3)` of its numbers.
+    """
+    import tifffile
+
+    array = array[..., 0] if array.shape[2:] == (1,) else array
+    with (
+        replacing(path) as beside,
+        tifffile.TiffWriter(beside, bigtiff=array.nbytes > LARGE) as writer,
+    ):
+        look = {"shape": array.shape, "dtype": array.dtype, **_tiff_options(array, palette)}
+        writer.write(_tiles(array), **look)
+
+
+def _tiles(array):
+    """Yield the tiles of an array, those at its end filled up."""
+    height, width = TILE
+    for top in range(0, array.shape[0], height):
+        band = np.array(array[top : top + height])
+        release(array)
+        for left in range(0, array.shape[1], width):
+            part = band[:, left : left + width]
+            tile = np.zeros((height, width, *array.shape[2:]), array.dtype)
+            tile[: part.shape[0], : part.shape[1]] = part
+            yield tile
 
 
 def geo_tags(path) -> list:

@@ -1,5 +1,6 @@
 """Images and models as `predict_image` takes them: checked, and never mended in silence."""
 
+import math
 import warnings
 
 import keras
@@ -39,14 +40,44 @@ def check_model(model: keras.Model) -> None:
         )
 
 
+class Sliced:
+    """An image that is read a part at a time, of what NumPy would read as a whole.
+
+    Args:
+        array: what has a shape, a NumPy dtype and slices, as an array of Zarr or of an HDF5
+            file, `(height, width)` or `(height, width, channels)`.
+    """
+
+    def __init__(self, array):
+        self.array = array
+        self.dtype = array.dtype
+        self.shape = tuple(array.shape) + (1,) * (len(array.shape) == 2)
+        self.ndim = len(self.shape)
+        self.size = math.prod(self.shape)
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, part):
+        pixels = np.asarray(self.array[part])
+        return pixels[..., None] if len(self.array.shape) == 2 else pixels
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self[:], dtype)
+
+
 def check_image(image: np.ndarray, model: keras.Model) -> np.ndarray:
     """Return an image as an array `(height, width, channels)`, with its numbers as they are.
+
+    What is no NumPy array but has its shape, dtype and slices becomes `Sliced`.
 
     Raises:
         ValueError: when the image has other channels than the model takes, numbers that
             are none, or a range that the model's preprocessing is not made for.
     """
-    image = image if isinstance(image, np.ndarray) else np.asarray(image)
+    if isinstance(getattr(image, "dtype", None), np.dtype) and hasattr(image, "__getitem__"):
+        image = image if isinstance(image, np.ndarray | np.generic) else Sliced(image)
+    image = image if isinstance(image, np.ndarray | Sliced) else np.asarray(image)
     channels = model.inputs[0].shape[-1]
     if image.ndim == 2:
         image = image[..., None]

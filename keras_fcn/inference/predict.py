@@ -11,6 +11,7 @@ import numpy as np
 from keras_fcn.arguments import check_choice
 from keras_fcn.inference.engines import compiled
 from keras_fcn.inference.images import check_image, check_model
+from keras_fcn.inference.memory import choose_tile_size, release
 from keras_fcn.inference.progress import track
 from keras_fcn.inference.tiles import (
     View,
@@ -36,7 +37,7 @@ OUTPUTS = ("probabilities", "labels")
 def predict_image(
     model: keras.Model,
     image: np.ndarray,
-    tile_size: int | tuple[int, int] | None = None,
+    tile_size: int | tuple[int, int] | str | None = None,
     engine: str = "keras",
     test_time_augmentation: bool | str = False,
     scales: Sequence[float] = (1,),
@@ -56,12 +57,15 @@ def predict_image(
         model: Keras model on `(batch, height, width, channels)`.
         image: array `(height, width, channels)`, or `(height, width)` for one
             channel; for a model with `include_preprocessing=True` pixels in
-            [0, 255], RGB, uint8 or float. It may be a `numpy.memmap`, of which
-            with `tile_size` a part at a time is read.
+            [0, 255], RGB, uint8 or float. Of a `numpy.memmap`, and of what has a NumPy
+            dtype and slices as an array of Zarr or HDF5, with `tile_size` a part at a time
+            is read.
         tile_size: side, or height and width, of the pieces of the result that are
             made one at a time, for images too large for memory. Each is made from
             as much of the image as reaches it (see `receptive_field`), so the
-            result is that of the whole image. By default the whole at once.
+            result is that of the whole image. By default the whole at once. "auto": the
+            whole if it fits into the memory that is free, else the largest tiles that do
+            (see `keras_fcn.inference.memory.choose_tile_size`).
         engine: what computes: "keras", "openvino" or "onnx" (ONNX Runtime). The
             last two need their packages, and are compared with Keras once for
             each model.
@@ -100,7 +104,7 @@ def predict_image(
     """
     _check_averages(test_time_augmentation, scales)
     check_choice("output", output, OUTPUTS)
-    tile_size = None if tile_size is None else check_tile_size(tile_size)
+    tile_size = check_tile_size(tile_size)
     check_model(model)
     image = check_image(image, model)
     symmetries = SYMMETRIES[test_time_augmentation]
@@ -120,7 +124,7 @@ def predict_image(
 
 def check_options(
     model: keras.Model,
-    tile_size: int | tuple[int, int] | None = None,
+    tile_size: int | tuple[int, int] | str | None = None,
     engine: str = "keras",
     precision: str = "float32",
     **averages,
@@ -128,8 +132,7 @@ def check_options(
     """Raise for options that `predict_image` does not take for a model."""
     _check_averages(**averages)
     compiled(model, engine, precision)
-    if tile_size is not None:
-        check_tile_size(tile_size)
+    if isinstance(check_tile_size(tile_size), tuple):
         receptive_field_of(model)
 
 
@@ -171,36 +174,71 @@ def _predict(model, network, image, tile_size, symmetries, finish=None):
     `finish` is applied to each piece of scores.
     """
     finish = finish or (lambda scores: scores)
-    views = [View(model, _turn(image, *symmetry)) for symmetry in symmetries]
-
-    def predict(part):
-        return _call(model, network, part)
-
-    if tile_size is None:
-        size = image.shape[:2]
-        maps = [predict(view.crop()) for view in views]
-        if views[0].mirrored:
-            maps = [_trim(scores, view) for scores, view in zip(maps, views, strict=True)]
-        if len(views) > 1:
-            _check_size(model, maps[0].shape[:2], views[0].image.shape[:2])
-        return finish(_mean(map(_turn_back, maps, symmetries)))
-
-    field = receptive_field_of(model)
-    _check_fits(model, views[0].size)
-    size = map_size(model, views[0])
-    if len(views) > 1:
-        _check_size(model, size, image.shape[:2])
+    pieces = Pieces(model, network, image, tile_size, symmetries)
+    if pieces.boxes is None:
+        return finish(pieces.whole())
     result = None
-    for box in track(list(boxes(size, tile_size)), "Predicting in tiles"):
-        pieces = (
-            _turn_back(predict_piece(predict, field, view, _turn_box(box, size, *turn)), turn)
-            for view, turn in zip(views, symmetries, strict=True)
-        )
-        piece = finish(_mean(pieces))
+    for box in track(pieces.boxes, "Predicting in tiles"):
+        piece = finish(pieces.predict(box))
         if result is None:
-            result = np.empty((*size, *piece.shape[2:]), piece.dtype)
+            result = np.empty((*pieces.size, *piece.shape[2:]), piece.dtype)
         result[box] = piece
+        release(image)
     return result
+
+
+class Pieces:
+    """The mean of the scores of an image over its symmetries, whole or piece by piece.
+
+    Args:
+        model: Keras model.
+        network: the model as a function, of `keras_fcn.inference.engines.compiled`.
+        image: array `(height, width, channels)`, checked.
+        tile_size: height and width of the pieces, "auto" or None for the whole.
+        symmetries: one of `SYMMETRIES`.
+
+    Attributes:
+        tile_size: height and width of the pieces; None for the whole.
+        size: height and width of the result; None where it is made as a whole.
+        boxes: slices of the rows and columns of each piece; None for the whole.
+    """
+
+    def __init__(self, model, network, image, tile_size, symmetries):
+        self.model, self.network, self.symmetries = model, network, symmetries
+        self.views = [View(model, _turn(image, *symmetry)) for symmetry in symmetries]
+        self.size = self.boxes = None
+        if tile_size == "auto":
+            tile_size = choose_tile_size(model, self.views[0])
+        self.tile_size = tile_size
+        if tile_size is None:
+            return
+        self.field = receptive_field_of(model)
+        _check_fits(model, self.views[0].size)
+        self.size = map_size(model, self.views[0])
+        if len(self.views) > 1:
+            _check_size(model, self.size, image.shape[:2])
+        self.boxes = list(boxes(self.size, tile_size))
+
+    def whole(self) -> np.ndarray:
+        """Return the scores of the whole image, float32 `(rows, columns, channels)`."""
+        maps = [self._call(view.crop()) for view in self.views]
+        if self.views[0].mirrored:
+            maps = [_trim(scores, view) for scores, view in zip(maps, self.views, strict=True)]
+        if len(maps) > 1:
+            _check_size(self.model, maps[0].shape[:2], self.views[0].image.shape[:2])
+        return _mean(map(_turn_back, maps, self.symmetries))
+
+    def predict(self, box: tuple) -> np.ndarray:
+        """Return the scores of a piece."""
+        return _mean(
+            _turn_back(
+                predict_piece(self._call, self.field, view, _turn_box(box, self.size, *turn)), turn
+            )
+            for view, turn in zip(self.views, self.symmetries, strict=True)
+        )
+
+    def _call(self, part):
+        return _call(self.model, self.network, part)
 
 
 def _mean(maps):
@@ -217,7 +255,9 @@ def _trim(scores, view):
 
 
 def _turn(image, turns, mirrored):
-    """Turn an image by quarters, then mirror it; no numbers are copied."""
+    """Turn an image by quarters, then mirror it; of an array no numbers are copied."""
+    if (turns, mirrored) == SYMMETRIES[False][0]:
+        return image
     view = np.rot90(image, turns)
     return view[:, ::-1] if mirrored else view
 

@@ -39,24 +39,29 @@ class View:
 
     def crop(self, rows: slice = slice(None), columns: slice = slice(None)) -> np.ndarray:
         """Return a part, by default all, as float32 `(height, width, channels)`."""
-        part = self.image[rows, columns]
-        if self.mirrored:
-            part = self.image[np.ix_(self.places[0][rows], self.places[1][columns])]
-        return np.ascontiguousarray(part, "float32")
+        if not self.mirrored:
+            return np.ascontiguousarray(self.image[rows, columns], "float32")
+        places = self.places[0][rows], self.places[1][columns]
+        corner = [place.min() for place in places]
+        part = self.image[tuple(slice(place.min(), place.max() + 1) for place in places)]
+        inside = np.ix_(*(place - first for place, first in zip(places, corner, strict=True)))
+        return np.ascontiguousarray(part[inside], "float32")
 
 
-def check_tile_size(tile_size) -> tuple[int, int]:
-    """Return the height and width of the pieces.
+def check_tile_size(tile_size) -> tuple[int, int] | str | None:
+    """Return the height and width of the pieces; None and "auto" as they are.
 
     Raises:
-        ValueError: unless `tile_size` is a positive integer or a pair of them.
+        ValueError: unless `tile_size` is a positive integer, a pair of them, "auto" or None.
     """
+    if tile_size is None or (isinstance(tile_size, str) and tile_size == "auto"):
+        return tile_size
     pair = tile_size if isinstance(tile_size, tuple | list) else (tile_size, tile_size)
     if len(pair) != 2 or not all(_is_positive_integer(side) for side in pair):
         raise ValueError(
             "`tile_size` should be an integer of at least 1, or a pair of them, the height and "
-            f"width of the pieces. Received: tile_size={tile_size!r}. 512 is a good start; larger "
-            "is faster."
+            f'width of the pieces, or "auto". Received: tile_size={tile_size!r}. 512 is a good '
+            "start; larger is faster."
         )
     return int(pair[0]), int(pair[1])
 

@@ -1,0 +1,192 @@
+"""A prediction larger than memory: into a file, tile by tile, going on after a kill."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_fcn.arguments import check_choice
+from keras_fcn.atomic import write_json
+from keras_fcn.catalogue import classes_of
+from keras_fcn.inference.engines import compiled
+from keras_fcn.inference.formats import write_tiled
+from keras_fcn.inference.images import BLOCK, check_image, check_model
+from keras_fcn.inference.ledger import fingerprint
+from keras_fcn.inference.memory import release
+from keras_fcn.inference.predict import OUTPUTS, SYMMETRIES, Pieces, check_options
+from keras_fcn.inference.progress import track
+from keras_fcn.inference.tiles import check_tile_size
+from keras_fcn.label_maps import count_classes, to_labels
+from keras_fcn.lock import locked
+
+SUFFIXES = (".npy", ".tif", ".tiff")
+# What is in the folder of a result that is not whole.
+RUN, TILES, DONE = "run.json", "tiles.npy", "done"
+
+
+def predict_into(
+    model: keras.Model,
+    image: np.ndarray,
+    path: str | os.PathLike,
+    tile_size: int | tuple[int, int] | str = "auto",
+    output: str = "labels",
+    engine: str = "keras",
+    precision: str = "float32",
+    test_time_augmentation: bool | str = False,
+) -> Path:
+    """Predict one image into a file, for images and results larger than memory.
+
+    The result is that of `predict_image`. Each tile is written when it is made, into the folder
+    `PATH.part` beside, and the file has its name when it is whole. Killed in the middle, the
+    same call goes on with the tiles that are missing, to the same bytes.
+
+    Args:
+        model: Keras model, as `predict_image` takes it.
+        image: array `(height, width, channels)`: a `numpy.memmap`, or what has a NumPy dtype
+            and slices, as an array of Zarr or HDF5; a part at a time is read.
+        path: file to write: `.npy`, which `numpy.load(path, mmap_mode="r")` opens without
+            reading it, or `.tif`, in compressed tiles.
+        tile_size, engine, precision, test_time_augmentation: as in `predict_image`.
+        output: "labels", of 8 bits, in a `.tif` with the colours of the classes; or
+            "probabilities", float32.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: as `predict_image`, and for a file of another kind.
+        FileExistsError: when the file exists; when `PATH.part` holds the tiles of another
+            model, image or call, or another process is at work in it.
+
+    Example:
+
+    >>> import keras_fcn
+    >>> model = keras_fcn.from_pretrained("unet_camvid")
+    >>> slide = np.load("slide.npy", mmap_mode="r")  # doctest: +SKIP
+    >>> keras_fcn.predict_into(model, slide, "slide_labels.tif")  # doctest: +SKIP
+    """
+    path = _check_path(path)
+    check_choice("output", output, OUTPUTS)
+    check_model(model)
+    options = {"engine": engine, "precision": precision}
+    options["test_time_augmentation"] = test_time_augmentation
+    check_options(model, tile_size, **options)
+    image = check_image(image, model)
+    folder = path.with_name(f"{path.name}.part")
+    folder.mkdir(exist_ok=True)
+    with locked(folder):
+        try:
+            run = {"weights": fingerprint(model), "image": _digest(image), "output": output}
+            pieces = _begin(folder, run | options, tile_size, model, image)
+            _fill(folder, pieces, image, _finish(model, output))
+            _deliver(folder / TILES, path, classes_of(model).palette)
+        except BaseException:
+            if not (folder / DONE).exists() and not _foreign(folder):  # nothing to go on with
+                shutil.rmtree(folder)
+            raise
+        shutil.rmtree(folder)
+    return path
+
+
+def _check_path(path):
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"`path` should end in one of {', '.join(SUFFIXES)}. Received: '{path}'. A `.npy` is "
+            "opened without reading it, a `.tif` is smaller."
+        )
+    if path.exists():
+        raise FileExistsError(f"'{path}' exists. Remove it, or choose another name.")
+    return path
+
+
+def _finish(model, output):
+    """Return the function from scores to what is written of them."""
+    if output == "probabilities":
+        return lambda scores: scores
+    dtype = "uint8" if count_classes(model.outputs[0].shape[-1]) <= 256 else "uint16"
+    return lambda scores: to_labels(scores).astype(dtype)
+
+
+def _digest(image):
+    """Return the sha256 of an image, read in blocks of rows."""
+    digest = hashlib.sha256(f"{image.shape} {image.dtype}".encode())
+    step = max(1, BLOCK // (image.shape[1] * image.shape[2]))
+    for top in range(0, len(image), step):
+        digest.update(np.ascontiguousarray(image[top : top + step]))
+        release(image)
+    return digest.hexdigest()
+
+
+def _foreign(folder):
+    """Whether a folder holds what this module has not written."""
+    names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    return bool(names - {RUN, TILES, DONE})
+
+
+def _begin(folder, run, tile_size, model, image):
+    """Return the pieces of a run that begins or, with the same tiles, goes on."""
+    run = json.loads(json.dumps(run))
+    if _foreign(folder) or ((folder / TILES).exists() and not (folder / RUN).exists()):
+        raise FileExistsError(
+            f"'{folder}' exists, and keras_fcn did not write what is in it. Move it, or choose "
+            "another name for the result."
+        )
+    before = json.loads((folder / RUN).read_text()) if (folder / DONE).exists() else None
+    if before is not None and tile_size == "auto":
+        tile_size = tuple(before["tile_size"])  # what is free may differ by now
+    network = compiled(model, run["engine"], run["precision"])
+    symmetries = SYMMETRIES[run["test_time_augmentation"]]
+    pieces = Pieces(model, network, image, check_tile_size(tile_size), symmetries)
+    run["tile_size"] = pieces.tile_size and list(pieces.tile_size)
+    if before is None:
+        write_json(folder / RUN, run)
+        return pieces
+    differing = [name for name in run if before.get(name) != run[name]]
+    if differing:
+        raise FileExistsError(
+            f"'{folder}' holds the tiles of another call, with other {', '.join(differing)}. Let "
+            "that one go on, or remove the folder, or choose another name for the result."
+        )
+    return pieces
+
+
+def _fill(folder, pieces, image, finish):
+    """Make the pieces that are missing; the file of those done has a byte for each."""
+    if pieces.boxes is None:
+        np.save(folder / TILES, finish(pieces.whole()))
+        return
+    done = (folder / DONE).stat().st_size if (folder / DONE).exists() else 0
+    for box in track(pieces.boxes[done:], "Predicting in tiles", before=done):
+        piece = finish(pieces.predict(box))
+        if not (folder / DONE).exists():
+            _create(folder / TILES, (*pieces.size, *piece.shape[2:]), piece.dtype)
+        # opened for each, or memory would hold more and more of the file
+        result = np.lib.format.open_memmap(folder / TILES, "r+")
+        result[box] = piece
+        result.flush()
+        del result
+        release(image)
+        with (folder / DONE).open("ab") as file:
+            file.write(b".")
+
+
+def _create(path, shape, dtype):
+    """Make a file of an array, with its room on the disk: a full one would end the process."""
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    size = array.offset + array.nbytes
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
+def _deliver(tiles, path, palette):
+    if path.suffix.lower() == ".npy":
+        tiles.replace(path)
+        return
+    array = np.load(tiles, mmap_mode="r")
+    write_tiled(path, array, palette if array.dtype == np.uint8 else None)

@@ -1,0 +1,300 @@
+"""Predictions larger than memory: the same numbers, in bounded memory, and after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+from conftest import randomize
+from PIL import Image
+
+from keras_fcn import UNet, predict_image, predict_into
+from keras_fcn.inference import into, memory
+from keras_fcn.inference.images import Sliced
+from keras_fcn.inference.tiles import View
+from keras_fcn.lock import locked
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = UNet(num_classes=3, filters=(3, 4))
+    randomize(model, np.random.default_rng(3), scale=0.3)
+    return model
+
+
+@pytest.fixture
+def image(tmp_path, rng):
+    """A memory map of 70 x 90 pixels."""
+    image = np.memmap(tmp_path / "image", "uint8", "w+", shape=(70, 90, 3))
+    image[:] = rng.integers(0, 256, image.shape)
+    return image
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def stop_after(monkeypatch, tiles):
+    """Let a run be interrupted when so many tiles are made."""
+    predict, made = into.Pieces.predict, []
+
+    def predict_or_stop(self, box):
+        if len(made) == tiles:
+            raise KeyboardInterrupt
+        made.append(box)
+        return predict(self, box)
+
+    monkeypatch.setattr(into.Pieces, "predict", predict_or_stop)
+    return made
+
+
+@pytest.mark.parametrize("name", ["labels.npy", "labels.tif"])
+@pytest.mark.parametrize("augmentation", [False, "dihedral"])
+def test_labels(name, augmentation, model, image, tmp_path):
+    options = {"test_time_augmentation": augmentation}
+    path = predict_into(model, image, tmp_path / name, tile_size=32, **options)
+    labels = np.load(path) if path.suffix == ".npy" else tifffile.imread(path)
+    assert labels.dtype == "uint8"
+    expected = predict_image(model, image, tile_size=32, output="labels", **options)
+    np.testing.assert_array_equal(labels, expected)
+    assert names(tmp_path) == ["image", name]
+
+
+@pytest.mark.parametrize("tile_size", [None, "auto", (40, 300)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_probabilities(tile_size, channels, image, tmp_path):
+    activation = "softmax" if channels > 1 else "sigmoid"
+    model = UNet(num_classes=channels, filters=(3, 4), classifier_activation=activation)
+    expected = predict_image(model, image)
+    for name in ("scores.npy", "scores.tif"):
+        options = {"output": "probabilities", "tile_size": tile_size}
+        predict_into(model, image, tmp_path / name, **options)
+    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), expected, atol=1e-6)
+    written = tifffile.imread(tmp_path / "scores.tif").reshape(expected.shape)
+    np.testing.assert_array_equal(written, np.load(tmp_path / "scores.npy"))
+
+
+def test_a_tiled_file_of_several_tiles_with_its_colours(model, tmp_path, rng):
+    image = rng.integers(0, 256, (300, 530, 3), "uint8")
+    predict_into(model, image, tmp_path / "a.tif")
+    expected = predict_image(model, image, output="labels")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "a.tif")), expected)
+    assert Image.open(tmp_path / "a.tif").mode == "P"
+
+
+def test_interrupted_it_goes_on_to_the_same_bytes(model, image, tmp_path, monkeypatch):
+    whole = predict_into(model, image, tmp_path / "whole.npy", tile_size=32).read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 4)
+        predict_into(model, image, tmp_path / "a.npy", tile_size=32)
+    assert not (tmp_path / "a.npy").exists()
+    with monkeypatch.context() as patch:
+        made = stop_after(patch, 100)
+        path = predict_into(model, image, tmp_path / "a.npy", tile_size=32)
+        assert len(made) == 9 - 4
+    assert path.read_bytes() == whole
+    assert not (tmp_path / "a.npy.part").exists()
+
+
+def test_automatic_tiles_go_on_as_they_began(model, image, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "free_memory", lambda: 5e5)
+    pair = into.Pieces(model, None, image, "auto", [(0, False)]).tile_size
+    assert pair is not None
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 1)
+        predict_into(model, image, tmp_path / "a.npy")
+    monkeypatch.setattr(memory, "free_memory", lambda: 1e9)
+    predict_into(model, image, tmp_path / "a.npy")
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "a.npy"), predict_image(model, image, output="labels")
+    )
+
+
+def test_other_tiles_are_not_gone_on_with(model, image, tmp_path, monkeypatch, rng):
+    path = tmp_path / "a.npy"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 4)
+        predict_into(model, image, path, tile_size=32)
+    other = UNet(num_classes=3, filters=(3, 4))
+    changed = np.array(image)
+    changed[-1, -1] ^= 1
+    for call, name in [
+        ({"model": other}, "weights"),
+        ({"image": changed}, "image"),
+        ({"tile_size": 16}, "tile_size"),
+        ({"output": "probabilities"}, "output"),
+        ({"test_time_augmentation": True}, "test_time_augmentation"),
+    ]:
+        call = {"model": model, "image": image, "path": path, "tile_size": 32} | call
+        with pytest.raises(FileExistsError, match=f"of another call, with other {name}"):
+            predict_into(**call)
+    with locked(tmp_path / "a.npy.part"), pytest.raises(FileExistsError, match="One run at a time"):
+        predict_into(model, image, path, tile_size=32)
+    assert predict_into(model, image, path, tile_size=32) == path
+
+
+def test_files_of_others_are_left_alone(model, image, tmp_path):
+    (tmp_path / "a.npy").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"a\.npy' exists\. Remove it"):
+        predict_into(model, image, tmp_path / "a.npy")
+    (tmp_path / "b.npy.part").mkdir()
+    (tmp_path / "b.npy.part" / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="did not write what is in it"):
+        predict_into(model, image, tmp_path / "b.npy")
+    assert (tmp_path / "b.npy.part" / "notes.txt").read_text() == "mine"
+
+
+def test_a_call_that_makes_nothing_leaves_nothing(model, image, tmp_path):
+    before = names(tmp_path)
+    with pytest.raises(ValueError, match=r"should end in one of \.npy, \.tif"):
+        predict_into(model, image, tmp_path / "a.png")
+    broken = UNet(num_classes=3, filters=(3, 4))
+    broken.set_weights([np.full_like(weight, np.nan) for weight in broken.get_weights()])
+    with pytest.raises(ValueError, match="should give finite scores"):
+        predict_into(broken, image, tmp_path / "a.npy", tile_size=32)
+    with pytest.raises(ValueError, match="`tile_size` should be"):
+        predict_into(model, image, tmp_path / "a.npy", tile_size=0)
+    assert names(tmp_path) == before
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_what_has_slices_is_read_a_part_at_a_time(padding, channels, tmp_path, rng, monkeypatch):
+    model = UNet(input_shape=(None, None, channels), num_classes=2, filters=(3, 4), padding=padding)
+    shape = (70, 90, channels) if channels > 1 else (70, 90)
+    pixels = rng.integers(0, 256, shape, "uint8")
+    largest = []
+    read = Sliced.__getitem__
+
+    def measure(self, part):
+        pixels = read(self, part)
+        largest.append(pixels.size)
+        return pixels
+
+    monkeypatch.setattr(Sliced, "__getitem__", measure)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        image = file.create_dataset("image", data=pixels, chunks=True)
+        expected = predict_image(model, pixels)
+        tiled = predict_image(model, image, tile_size=20)
+        assert max(largest) < pixels.size / 2
+        np.testing.assert_allclose(tiled, expected, atol=1e-6)
+        for options in ({}, {"test_time_augmentation": True}, {"scales": (0.5, 1)}):
+            np.testing.assert_allclose(
+                predict_image(model, image, **options), predict_image(model, pixels, **options)
+            )
+
+
+def test_a_tiled_tiff_is_read_a_tile_at_a_time(model, tmp_path, rng):
+    import zarr
+
+    pixels = rng.integers(0, 256, (200, 300, 3), "uint8")
+    tifffile.imwrite(tmp_path / "a.tif", pixels, tile=(64, 64), compression="zlib")
+    with tifffile.imread(tmp_path / "a.tif", aszarr=True) as store:
+        image = zarr.open(store, mode="r")
+        path = predict_into(model, image, tmp_path / "labels.tif", tile_size=70)
+    expected = predict_image(model, pixels, output="labels")
+    np.testing.assert_array_equal(tifffile.imread(path), expected)
+
+
+def test_automatic_tiles(model, image, monkeypatch):
+    """The whole image where it fits; else the largest tiles that do, with what they see."""
+    assert memory.choose_tile_size(model, View(model, image)) is None
+    per_pixel = memory.bytes_per_pixel(model)
+    # by hand: float32 of 3 bands preprocessed twice; 3, 3 | 4, 4 | 3, 6, 3, 3 and 3 classes
+    assert 4 * 20 < per_pixel < 4 * 60
+    view = View(model, np.empty((3000, 2000, 3), "bool"))
+    field = memory.receptive_field_of(model)
+    margin = field.before[0] + field.after[0] + 2 * field.alignment[0]
+    for side in (64, 512, 1024):
+        free = (side + margin) ** 2 * per_pixel
+        monkeypatch.setattr(memory, "free_memory", lambda free=free: free + 1)
+        assert memory.choose_tile_size(model, view) == (side, side)
+        monkeypatch.setattr(memory, "free_memory", lambda free=free: free - 1)
+        assert memory.choose_tile_size(model, view) == (max(64, side - 64),) * 2
+    monkeypatch.setattr(memory, "free_memory", lambda: 5e5)
+    np.testing.assert_allclose(
+        predict_image(model, image, tile_size="auto"), predict_image(model, image), atol=1e-6
+    )
+
+
+def test_free_memory(tmp_path, monkeypatch):
+    free = memory.free_memory()
+    assert 2**20 < free < 2**45
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert memory.free_memory() > 2**20
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert memory.free_memory() == 4000
+
+
+def test_changes_of_a_private_memory_map_are_kept(image, tmp_path):
+    image.flush()
+    private = np.memmap(tmp_path / "image", "uint8", "c", shape=image.shape)
+    private[0, 0, 0] = image[0, 0, 0] ^ 255
+    memory.release(private)
+    memory.release(image)
+    assert private[0, 0, 0] == image[0, 0, 0] ^ 255
+
+
+SCRIPT = """
+import sys
+import numpy as np
+import keras_fcn
+
+def peak():
+    lines = open("/proc/self/status").read().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
+
+import keras
+keras.utils.set_random_seed(0)
+model = keras_fcn.UNet(num_classes=16, filters=(2, 2))
+image = np.lib.format.open_memmap("image.npy", "r")
+keras_fcn.predict_into(model, image[:520, :520], "warm.npy", tile_size=512)
+before = peak()
+print("begins", flush=True)
+keras_fcn.predict_into(model, image, sys.argv[1], tile_size=512)
+print(peak() - before)
+"""
+
+
+@pytest.fixture
+def large(tmp_path, rng):
+    """An image of 75 MB, of which the probabilities are 1.6 GB."""
+    image = np.lib.format.open_memmap(tmp_path / "image.npy", "w+", "uint8", (6144, 4096, 3))
+    image[:] = rng.integers(0, 256, (6144, 1, 3), "uint8")
+    image.flush()
+
+
+def start(folder, root, *arguments):
+    environment = {**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, *arguments],
+        cwd=folder, env=environment, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_memory_is_bounded_and_a_killed_run_goes_on(tmp_path, large, pytestconfig):
+    output, _ = start(tmp_path, pytestconfig.rootpath, "whole.npy").communicate()
+    assert int(output.split()[-1]) < 60e6  # the image and the result are 100 MB
+    (tmp_path / "warm.npy").unlink()
+    killed = start(tmp_path, pytestconfig.rootpath, "a.npy")
+    done = tmp_path / "a.npy.part" / "done"
+    while not done.exists() or done.stat().st_size < 20:
+        assert killed.poll() is None
+        time.sleep(0.05)
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    finished = done.stat().st_size
+    assert 20 <= finished < 96
+    assert json.loads((tmp_path / "a.npy.part" / "run.json").read_text())["tile_size"] == [512, 512]
+    (tmp_path / "warm.npy").unlink()
+    start(tmp_path, pytestconfig.rootpath, "a.npy").communicate()
+    assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
