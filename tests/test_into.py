@@ -190,6 +190,20 @@ def test_what_has_slices_is_read_a_part_at_a_time(padding, channels, tmp_path, r
             )
 
 
+def test_a_zarr_array(model, image, tmp_path, monkeypatch):
+    import zarr
+
+    monkeypatch.setattr(into, "CHUNK", 32)
+    path = predict_into(model, image, tmp_path / "a.zarr", tile_size=40)
+    written = zarr.open(path, mode="r")
+    assert written.chunks == (32, 32)
+    np.testing.assert_array_equal(written[:], predict_image(model, image, output="labels"))
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    with pytest.raises(ImportError, match="pip install zarr"):
+        predict_into(model, image, tmp_path / "b.zarr", tile_size=40)
+    assert names(tmp_path) == ["a.zarr", "image"]
+
+
 def test_a_tiled_tiff_is_read_a_tile_at_a_time(model, tmp_path, rng):
     import zarr
 

@@ -183,6 +183,11 @@ def _write_png(path, array, palette):
 
     from keras_fcn.visualize import write_png
 
+    if array.dtype == np.uint32:
+        raise ValueError(
+            f"A PNG file has 16 bits, so it holds 65535 objects at most. Received: {array.max()}. "
+            f"Write another, by {spell('output_format', 'objects.tif')}."
+        )
     picture = Image.fromarray(array)
     if palette is not None:
         picture.putpalette(np.asarray(palette, "uint8").tobytes())

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_fcn.arguments import check_choice
-from keras_fcn.atomic import write_json
+from keras_fcn.atomic import replacing, write_json
 from keras_fcn.catalogue import classes_of
 from keras_fcn.inference.engines import compiled
 from keras_fcn.inference.formats import write_tiled
@@ -23,7 +23,8 @@ from keras_fcn.inference.tiles import check_tile_size
 from keras_fcn.label_maps import count_classes, to_labels
 from keras_fcn.lock import locked
 
-SUFFIXES = (".npy", ".tif", ".tiff")
+SUFFIXES = (".npy", ".tif", ".tiff", ".zarr")
+CHUNK = 1024  # pixels; the side of what a Zarr array is stored in
 # What is in the folder of a result that is not whole.
 RUN, TILES, DONE = "run.json", "tiles.npy", "done"
 
@@ -48,8 +49,8 @@ def predict_into(
         model: Keras model, as `predict_image` takes it.
         image: array `(height, width, channels)`: a `numpy.memmap`, or what has a NumPy dtype
             and slices, as an array of Zarr or HDF5; a part at a time is read.
-        path: file to write: `.npy`, which `numpy.load(path, mmap_mode="r")` opens without
-            reading it, or `.tif`, in compressed tiles.
+        path: what to write: `.npy`, which `numpy.load(path, mmap_mode="r")` opens without
+            reading it; `.tif`, in compressed tiles; or `.zarr`, an array of Zarr.
         tile_size, engine, precision, test_time_augmentation: as in `predict_image`.
         output: "labels", of 8 bits, in a `.tif` with the colours of the classes; or
             "probabilities", float32.
@@ -97,8 +98,10 @@ def _check_path(path):
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(
             f"`path` should end in one of {', '.join(SUFFIXES)}. Received: '{path}'. A `.npy` is "
-            "opened without reading it, a `.tif` is smaller."
+            "opened without reading it, a `.tif` or `.zarr` is smaller."
         )
+    if path.suffix.lower() == ".zarr":
+        _zarr()
     if path.exists():
         raise FileExistsError(f"'{path}' exists. Remove it, or choose another name.")
     return path
@@ -189,4 +192,26 @@ def _deliver(tiles, path, palette):
         tiles.replace(path)
         return
     array = np.load(tiles, mmap_mode="r")
-    write_tiled(path, array, palette if array.dtype == np.uint8 else None)
+    if path.suffix.lower() == ".zarr":
+        _write_zarr(path, array)
+    else:
+        write_tiled(path, array, palette if array.dtype == np.uint8 else None)
+
+
+def _write_zarr(path, array):
+    chunks = (CHUNK, CHUNK, *array.shape[2:])
+    with replacing(path) as beside:
+        written = _zarr().create_array(beside, shape=array.shape, dtype=array.dtype, chunks=chunks)
+        for top in range(0, len(array), CHUNK):
+            written[top : top + CHUNK] = array[top : top + CHUNK]
+            release(array)
+
+
+def _zarr():
+    try:
+        import zarr
+    except ImportError as error:
+        raise ImportError(
+            "A `.zarr` needs the package zarr. Install it by `pip install zarr`, or write a `.npy`."
+        ) from error
+    return zarr

@@ -113,19 +113,8 @@ class Results:
 
             objects = find_objects(prediction, self.settings)
             lines = measure_objects(objects, prediction, image, self.classes.names, self.settings)
-            made["objects"] = self._shorten(objects)
+            made["objects"] = objects.astype("uint16" if objects.max() <= MOST else "uint32")
             if "outlines" in self.formats:
                 made["outlines"] = np.asarray(draw_outlines(to_bytes(image), objects))
         pixels = np.bincount(labels.ravel(), minlength=len(self.classes))
         return made, [*labels.shape, *pixels.tolist()], lines
-
-    def _shorten(self, objects):
-        """Return the numbers of objects in 16 bits, or where the file holds them in 32."""
-        if objects.max() <= MOST:
-            return objects.astype("uint16")
-        if self.formats.get("objects") == ".png":
-            raise ValueError(
-                f"A PNG file has 16 bits, so it holds {MOST} objects at most. Received: "
-                f"{objects.max()}. Write another, by {spell('output_format', 'objects.tif')}."
-            )
-        return objects.astype("uint32")
