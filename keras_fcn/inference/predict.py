@@ -319,5 +319,5 @@ def _check_size(model, received, expected):
         raise ValueError(
             f"Averages, by {averages}, are of maps of the image's size. Received: the model "
             f"{model.name!r}, which makes a map of {received[0]}x{received[1]} of "
-            f"{expected[0]}x{expected[1]} pixels. Predict without."
+            f"{expected[0]}x{expected[1]} pixels. Predict without them."
         )
