@@ -1,12 +1,26 @@
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import numpy as np
+import psutil
 import pytest
 
 from keras_fcn import vgg16
+
+GROWTH = 2**27  # bytes
+
+
+@pytest.fixture(autouse=True)
+def memory():
+    """Large networks go with their test: they refer to themselves, and Python finds that late."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    yield
+    if process.memory_info().rss > before + GROWTH:
+        gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ from conftest import call, check_free_size, pass_through, randomize
 from scipy.ndimage import center_of_mass
 
 from keras_fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s, UNet
+from keras_fcn.private import without_numbers
 
 FACTORIES = [FCN32s, FCN16s, FCN8s]
 SIZES = [(1, 1), (1, 9), (2, 31), (33, 32), (40, 57)]
@@ -15,7 +16,8 @@ SIZES = [(1, 1), (1, 9), (2, 31), (33, 32), (40, 57)]
     [(FCN8s, 134_489_759), (FCN8sAtOnce, 134_489_759)],
 )
 def test_parameters_are_the_papers(factory, num_parameters):
-    assert factory(num_classes=21).count_params() == num_parameters
+    with without_numbers():
+        assert factory(num_classes=21).count_params() == num_parameters
 
 
 def test_layers_bear_the_authors_names():

@@ -108,6 +108,7 @@ def test_one_mask_for_each_object(tmp_path, monkeypatch, capsys):
     assert main([*train, *instances]) == 0
 
 
+@pytest.mark.filterwarnings("ignore:These layers of 'unet_camvid' start fresh")
 def test_classes_with_names_and_colours_of_ones_own(tmp_path, monkeypatch, capsys):
     """Four classes from a street network: what is predicted bears their names and colours."""
     monkeypatch.chdir(tmp_path)

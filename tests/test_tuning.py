@@ -205,6 +205,7 @@ def tiny(**values):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")  # KerasTuner's load
 @pytest.mark.parametrize(
     ("tuner", "options", "trials"),
     [

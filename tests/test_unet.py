@@ -6,6 +6,7 @@ from scipy.ndimage import center_of_mass
 
 from keras_fcn import UNet
 from keras_fcn.layers import BilinearCorners
+from keras_fcn.private import without_numbers
 from keras_fcn.unet import UPSAMPLINGS
 
 SMALL = {"filters": (4, 6, 8)}
@@ -19,7 +20,8 @@ SMALL = {"filters": (4, 6, 8)}
     ],
 )
 def test_parameters_are_the_papers(arguments, num_parameters):
-    assert UNet(**arguments).count_params() == num_parameters
+    with without_numbers():
+        assert UNet(**arguments).count_params() == num_parameters
 
 
 @pytest.mark.parametrize(

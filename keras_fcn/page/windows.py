@@ -128,9 +128,9 @@ def vgg16_pair(path):
         ValueError: for a file of other weights, or of VGG16 without its dense layers.
         FileNotFoundError: for no file.
     """
-    model = keras.applications.VGG16(weights=None)
     if not Path(path).is_file():
         raise FileNotFoundError(f"VGG16's weights should be in a file. Received: no file '{path}'.")
+    model = keras.applications.VGG16(weights=None)
     try:
         model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
