@@ -66,7 +66,7 @@ def test_other_defaults_are_those_of_the_code(capsys):
     assert demo["--max-pixels"] == str(Limits().pixels)
     assert demo["--max-megabytes"] == str(Limits().megabytes)
     predict = defaults_of(read_help(capsys, "predict"))
-    signature = inspect.signature(keras_fcn.predict_folder).parameters
+    signature = inspect.signature(keras_fcn.predict_image).parameters
     assert predict["--engine"] == signature["engine"].default
     assert predict["--precision"] == signature["precision"].default
     assert predict["--output"] == "predictions"
