@@ -231,6 +231,7 @@ def test_a_bad_image_is_set_aside_and_the_status_says_so(photo, tmp_path, model,
 
 def test_predict_writes_what_it_is_asked_for(photo, tmp_path, model, capsys):
     command = ["predict", str(photo), "--weights", model[1], "--output", str(tmp_path / "out")]
+    command += ["--tile-size", "auto"]
     assert main([*command, "--output-format", "labels.tif", "probabilities.npy"]) == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["photo.tif", "photo_probabilities.npy", "predictions.json", "summary.csv"]

@@ -116,5 +116,12 @@ class Results:
             made["objects"] = objects.astype("uint16" if objects.max() <= MOST else "uint32")
             if "outlines" in self.formats:
                 made["outlines"] = np.asarray(draw_outlines(to_bytes(image), objects))
-        pixels = np.bincount(labels.ravel(), minlength=len(self.classes))
-        return made, [*labels.shape, *pixels.tolist()], lines
+        return made, [*labels.shape, *_count(labels, len(self.classes))], lines
+
+
+def _count(labels, classes):
+    """Return the pixels of each class, counted row by row: NumPy counts in a copy of 64 bits."""
+    total = np.zeros(classes, "int64")
+    for row in labels:
+        total += np.bincount(row, minlength=classes)
+    return total.tolist()
