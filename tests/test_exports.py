@@ -1,6 +1,12 @@
 """Every format gives what Keras gives, at sizes of which it knew nothing, and knows its classes."""
 
+import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,6 +17,7 @@ import keras_fcn
 from keras_fcn import commands
 from keras_fcn.classes import Classes
 from keras_fcn.exports import open_export
+from keras_fcn.exports.table import FORMATS as TABLE
 
 FORMATS = {"saved_model": "", "onnx": ".onnx", "litert": ".tflite", "openvino": ".xml"}
 SIZES = [(64, 96), (101, 75), (33, 130)]
@@ -170,6 +177,92 @@ def test_what_exists_is_not_replaced(format, taken, tmp_path):
     with pytest.raises(FileExistsError, match=f"there is '{tmp_path / taken}'"):
         keras_fcn.export(identity(), tmp_path / f"model{FORMATS[format]}", format)
     assert (tmp_path / taken).read_text() == "mine"
+
+
+WRITTEN = FORMATS | {"bioimageio": ".zip"}
+
+
+def write_half(model, path, classes):
+    """Write a part of what a format consists of, and no more."""
+    if path.suffix:
+        path.write_bytes(b"half")
+        path.with_name("companion").write_bytes(b"half")
+    else:
+        path.mkdir()
+        (path / "variables").write_bytes(b"half")
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("broken")]
+)
+@pytest.mark.parametrize("format", WRITTEN)
+def test_an_export_that_fails_leaves_nothing(format, error, tmp_path, monkeypatch):
+    def fail(*arguments):
+        write_half(*arguments)
+        raise error
+
+    (tmp_path / "earlier.bin").write_bytes(b"whole")
+    monkeypatch.setitem(TABLE, format, dataclasses.replace(TABLE[format], write=fail))
+    with pytest.raises(type(error)):
+        keras_fcn.export(identity(), tmp_path / f"model{WRITTEN[format]}", format)
+    assert [path.name for path in tmp_path.iterdir()] == ["earlier.bin"]
+    assert (tmp_path / "earlier.bin").read_bytes() == b"whole"
+
+
+def test_of_two_files_none_is_left_without_the_other(tmp_path, monkeypatch):
+    rename = Path.replace
+
+    def fail(source, target):
+        if source.suffix == ".tflite":  # the last of the two
+            raise OSError(28, "No space left on device")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        keras_fcn.export(identity(), tmp_path / "model.tflite", "litert")
+    assert not list(tmp_path.iterdir())
+
+
+# A process that writes an export whole, and is then busy with its check.
+BUSY = """
+import sys, time
+from keras_fcn import commands, exports
+exports._compare = lambda *_: print("written", flush=True) or time.sleep(60)
+sys.argv = ["keras-fcn", *sys.argv[1:]]
+sys.exit(commands.main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("format", WRITTEN)
+def test_a_killed_export_leaves_no_file_of_the_name(format, number, tmp_path, pytestconfig):
+    keras_fcn.UNet(filters=(4, 8)).save(tmp_path / "mine.keras")
+    (tmp_path / "out").mkdir()
+    earlier = tmp_path / "out" / "earlier.bin"
+    earlier.write_bytes(b"whole")
+    path = tmp_path / "out" / f"model{WRITTEN[format]}"
+    command = ["export", "--weights", str(tmp_path / "mine.keras"), "--format", format]
+    command += ["--output", str(path)]
+    environment = os.environ | {"PYTHONPATH": str(pytestconfig.rootpath)}
+    with subprocess.Popen(
+        [sys.executable, "-c", BUSY, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    ) as process:
+        assert any(line == "written\n" for line in process.stdout)
+        process.send_signal(number)
+        errors = process.communicate(timeout=30)[1]
+    left = {file.name for file in (tmp_path / "out").iterdir() if file != earlier}
+    assert earlier.read_bytes() == b"whole"
+    if number == signal.SIGTERM:
+        assert process.returncode == 143
+        assert errors.endswith("keras-fcn: stopped by SIGTERM\n")
+        assert left == set()
+    else:  # nobody could clean up
+        assert all(name.startswith(".writing-") for name in left)
 
 
 def identity():

@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 import shutil
+import signal
 import sys
 import textwrap
 import warnings
@@ -32,6 +33,7 @@ COMMANDS = (predict, evaluate, train, plan, tune, check_data, export, models, de
 # Exit statuses as a shell gives them for the signals.
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+TERMINATED = 143
 
 
 def main(arguments=None):
@@ -40,6 +42,8 @@ def main(arguments=None):
     complete(parser)
     _refuse_empty(parser, sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(arguments)
+    if arguments is None:
+        signal.signal(signal.SIGTERM, _end)
     with on_the_command_line(), warnings.catch_warnings():
         warnings.showwarning = _show_warning
         try:
@@ -68,6 +72,12 @@ def _refuse_empty(parser, words):
                 f"an argument should not be empty. Received: {received}. If it is a variable of "
                 "the shell, set it."
             )
+
+
+def _end(*_):
+    """End for SIGTERM as for Ctrl-C: files begun and locks are removed on the way out."""
+    print("keras-fcn: stopped by SIGTERM", file=sys.stderr)
+    raise SystemExit(TERMINATED)
 
 
 def _leave():

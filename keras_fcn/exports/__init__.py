@@ -62,15 +62,17 @@ def export(model, path, format):
     kind = FORMATS[format]
     check_packages(format, (*kind.converters, kind.runtime))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with in_float32(model), replacing(path) as beside:
-        free = _free_size(model)
-        examples = [(images, call(free, images)) for images in example_images(free)]
-        with _translating(model, format):
-            kind.write(for_inference(free), beside, classes_of(model))
-            exported = kind.open(beside)
-        difference = _compare(exported, examples, format)
-        for companion in set(beside.parent.iterdir()) - {beside}:
-            companion.rename(path.with_name(companion.name))
+    with in_float32(model), contextlib.ExitStack() as undo:
+        with replacing(path) as beside:
+            free = _free_size(model)
+            examples = [(images, call(free, images)) for images in example_images(free)]
+            with _translating(model, format):
+                kind.write(for_inference(free), beside, classes_of(model))
+                exported = kind.open(beside)
+            difference = _compare(exported, examples, format)
+            for companion in set(beside.parent.iterdir()) - {beside}:
+                undo.callback(companion.rename(path.with_name(companion.name)).unlink)
+        undo.pop_all()  # the last file bears its name
     return difference
 
 
