@@ -76,6 +76,7 @@ def _refuse_empty(parser, words):
 
 def _end(*_):
     """End for SIGTERM as for Ctrl-C: files begun and locks are removed on the way out."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends at once
     print("keras-fcn: stopped by SIGTERM", file=sys.stderr)
     raise SystemExit(TERMINATED)
 

@@ -1,0 +1,208 @@
+"""The guide "When it goes wrong": what it says that one sees is what one sees."""
+
+import errno
+import filecmp
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import pytest
+from PIL import Image
+
+import keras_fcn
+from keras_fcn.commands import main
+from keras_fcn.inference import folders
+from keras_fcn.lock import locked
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "guides" / "trouble.md"
+ROWS = dict(re.findall(r"^\| (.+?) \| (.+?) \| .+ \|$", PAGE.read_text(), re.M))
+PREDICT = ["predict", "photos", "--weights", "mine.keras"]
+TRAIN = ["train", "--data", "data", "--output", "run", "--epochs", "1", "--steps", "1"]
+TRAIN += ["--crop-size", "16"]
+
+
+def check(row, text):
+    """Assert that a text is what the page says of a situation, … for anything."""
+    said = ROWS[row].strip("`")
+    pattern = ".*".join(map(re.escape, said.split("…")))
+    assert re.search(pattern, text, re.DOTALL), f"{said!r} is not in {text!r}"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch, rng):
+    """A folder with a model, three photographs, and three images with masks."""
+    monkeypatch.chdir(tmp_path)
+    keras_fcn.UNet(filters=(4, 8)).save("mine.keras")
+    for name in ("photos", "data/images", "data/masks"):
+        Path(name).mkdir(parents=True)
+    for number in range(3):
+        for folder in ("photos", "data/images"):
+            pixels = rng.integers(0, 256, (20, 28, 3), "uint8")
+            Image.fromarray(pixels).save(f"{folder}/{number}.png")
+        labels = rng.integers(0, 2, (20, 28), "uint8")
+        Image.fromarray(labels).save(f"data/masks/{number}.png")
+
+
+def spoil(path):
+    Path(path).write_bytes(Path(path).read_bytes()[:200])
+
+
+def same(one, other):
+    """Whether two folders hold the same files, byte for byte."""
+    names = sorted(path.name for path in Path(one).iterdir())
+    assert names == sorted(path.name for path in Path(other).iterdir())
+    return not any(filecmp.cmpfiles(one, other, names, shallow=False)[1:])
+
+
+def test_a_file_that_cant_be_read(capsys):
+    spoil("photos/1.png")
+    assert main(PREDICT) == 1
+    check("an image that `predict` can't read", capsys.readouterr().err)
+    spoil("data/images/1.png")
+    assert main(["evaluate", "--weights", "mine.keras", "--data", "data", "--split", "all"]) == 1
+    row = "an image or a mask that `evaluate` can't read, or that do not fit"
+    check(row, capsys.readouterr().err)
+    assert main(TRAIN) == 1
+    check("one that `train` can't read", capsys.readouterr().err)
+    assert not Path("run").exists()
+
+
+def test_a_full_disk(capsys, monkeypatch):
+    save = Image.Image.save
+
+    def fill(picture, path, *arguments, **options):
+        if "2_overlay" in str(path):
+            Path(path).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(picture, path, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", fill)
+        assert main(PREDICT) == 1
+    check("the disk is full", capsys.readouterr().err)
+    assert not list(Path("predictions").glob("*2_overlay*"))
+    assert main(PREDICT) == 0
+    assert main([*PREDICT, "--output", "undisturbed"]) == 0
+    assert same("predictions", "undisturbed")
+
+
+# The command in a process of its own, which lasts.
+SLOW = """
+import sys, time
+from keras_fcn import commands
+from keras_fcn.inference import folders
+predict = folders.predict_image
+folders.predict_image = lambda *a, **k: time.sleep(0.5) or predict(*a, **k)
+sys.argv = ["keras-fcn", *sys.argv[1:]]
+sys.exit(commands.main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "row"),
+    [
+        (signal.SIGKILL, "`predict` is killed (`kill -9`, a power cut)"),
+        (signal.SIGTERM, "any of them gets SIGTERM, as from a scheduler"),
+        (signal.SIGINT, "any of them gets Ctrl-C"),
+    ],
+)
+def test_killed_and_stopped(number, row, pytestconfig):
+    environment = os.environ | {"PYTHONPATH": str(pytestconfig.rootpath)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, *PREDICT], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    while not Path("predictions/0.png").exists():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(number)
+    errors = process.communicate()[1]
+    assert process.returncode == (-9 if number == signal.SIGKILL else 128 + number)
+    check(row, errors or "nothing")
+    left = {path.name for path in Path("predictions").iterdir()}
+    assert (".lock" in left) == (number == signal.SIGKILL)
+    assert "2.png" not in left
+    assert main(PREDICT) == 0
+    for folder in Path("predictions").glob(".writing-*"):
+        assert number == signal.SIGKILL
+        shutil.rmtree(folder)
+    assert main([*PREDICT, "--output", "undisturbed"]) == 0
+    assert same("predictions", "undisturbed")
+
+
+def test_two_at_a_time_and_other_settings(capsys):
+    Path("predictions").mkdir()
+    with locked("predictions"):
+        assert main(PREDICT) == 1
+    check("a second run into the same folder", capsys.readouterr().err)
+    assert main(PREDICT) == 0
+    keras.utils.set_random_seed(1)
+    keras_fcn.UNet(filters=(4, 8)).save("mine.keras")
+    assert main(PREDICT) == 1
+    check("`predict` with other weights into the same folder", capsys.readouterr().err)
+    export = ["export", "--weights", "mine.keras", "--format", "litert"]
+    Path("mine.tflite").write_bytes(b"earlier")
+    assert main(export) == 1
+    check("`export` to a name that exists", capsys.readouterr().err)
+    assert Path("mine.tflite").read_bytes() == b"earlier"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_other_settings_of_a_training(capsys):
+    assert main([*TRAIN, "--filters", "4", "8"]) == 0
+    capsys.readouterr()
+    assert main([*TRAIN, "--filters", "8", "8"]) == 1
+    check("`train` with other settings into the same folder", capsys.readouterr().err)
+
+
+def test_a_lost_share(capsys, monkeypatch):
+    predict = folders.predict_image
+
+    def lose(*arguments, **options):
+        if Path("photos").exists():
+            Path("photos").rename("away")
+        return predict(*arguments, **options)
+
+    for number in range(3, 9):  # some are read ahead
+        shutil.copy("photos/0.png", f"photos/{number}.png")
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "predict_image", lose)
+        assert main(PREDICT) == 1
+    check("the share with the images is lost during `predict`", capsys.readouterr().err)
+    assert len(list(Path("predictions").glob("*_overlay.png"))) >= 1
+    Path("away").rename("photos")
+    assert main(PREDICT) == 0
+    assert len(list(Path("predictions").glob("*_overlay.png"))) == 9
+
+
+def test_no_network(capsys, monkeypatch):
+    def fail(*_, **__):
+        raise Exception("URL fetch failure")  # as Keras does
+
+    monkeypatch.setattr(keras.applications, "VGG16", fail)
+    options = ["--encoder", "vgg16", "--weights", "imagenet", "--batch-size", "1"]
+    assert main([*TRAIN, *options]) == 1
+    check("`--weights imagenet` without a network", capsys.readouterr().err)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_an_address_of_another_machine(capsys):
+    assert main(["demo", "--host", "192.0.2.1"]) == 1
+    check("`demo --host` with an address of another machine", capsys.readouterr().err)
+
+
+def test_no_line_of_the_page_is_left_out():
+    elsewhere = {  # in the tests of training, tuning and exports
+        "what happens", "---", "`train` or `tune` is killed", "`export` is killed",
+    }  # fmt: skip
+    source = Path(__file__).read_text()
+    assert [row for row in ROWS if f'"{row}"' not in source] == []
+    assert elsewhere < set(ROWS)
