@@ -76,6 +76,11 @@ def evaluate(
     """
     check_model(model)
     check_options(model, **options)
+    if isinstance(data, str | os.PathLike):
+        raise ValueError(
+            f"`data` should be pairs of images and label maps. Received: the path '{data}'. Pass "
+            f"`keras_fcn.datasets.Pairs({str(data)!r})`."
+        )
     scorer = _Objects(model, options) if objects else _Pixels(model, ignore, options)
     with open_report(output) if output is not None else contextlib.nullcontext() as report:
         return _evaluate(scorer, data, report)

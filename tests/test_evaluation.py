@@ -199,6 +199,11 @@ def test_what_no_image_can_be_predicted_with_is_told_at_once(model):
             evaluate(model, unread(), **options)
 
 
+def test_a_path_is_no_data(model, data):
+    with pytest.raises(ValueError, match=r"Pass `keras_fcn\.datasets\.Pairs\('"):
+        evaluate(model, str(data))
+
+
 def test_an_iterable_that_breaks_is_an_error(model, pairs):
     """What comes after the break is not known, so there is no score."""
 
