@@ -18,6 +18,7 @@ from keras import layers
 
 from keras_fcn.archives import models_directory
 from keras_fcn.convolutionize import dense_to_conv
+from keras_fcn.remedies import spell
 
 # Filters of the convolutions of each block, by the authors' layer names.
 BLOCKS = (
@@ -197,10 +198,10 @@ def _download_vgg16(include_top):
         ending = "" if include_top else "_notop"
         file = f"vgg16_weights_tf_dim_ordering_tf_kernels{ending}.h5"
         raise OSError(
-            "`weights='imagenet'` downloads VGG16's weights. Received: no download "
+            f"{spell('weights', 'imagenet')} downloads VGG16's weights. Received: no download "
             f"({error}). Fetch {file} by hand from "
             f"https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{file} and put "
-            f"it into '{models_directory()}', or pass its path as `weights`."
+            f"it into '{models_directory()}', or pass its path as {spell('weights')}."
         ) from error
 
 

@@ -243,6 +243,7 @@ def test_predict_writes_what_it_is_asked_for(photo, tmp_path, model, capsys):
     assert "The images come before it." in error
 
 
+@pytest.mark.filterwarnings("default:The scores are those of")
 def test_evaluate_names_the_label_that_is_no_class(pairs, model, tmp_path, capsys):
     mask = np.asarray(Image.open(tmp_path / "masks" / "1.png")).copy()
     mask[0, 0] = 11

@@ -141,6 +141,7 @@ def spoil_label(data):
 
 
 @pytest.mark.filterwarnings("default::UserWarning")  # the command prints them
+@pytest.mark.filterwarnings("default:The scores are those of")
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -60,6 +60,7 @@ def same(one, other):
     return not any(filecmp.cmpfiles(one, other, names, shallow=False)[1:])
 
 
+@pytest.mark.filterwarnings("default:The scores are those of")
 def test_a_file_that_cant_be_read(capsys):
     spoil("photos/1.png")
     assert main(PREDICT) == 1
@@ -159,7 +160,11 @@ def test_other_settings_of_a_training(capsys):
     assert main([*TRAIN, "--filters", "4", "8"]) == 0
     capsys.readouterr()
     assert main([*TRAIN, "--filters", "8", "8"]) == 1
-    check("`train` with other settings into the same folder", capsys.readouterr().err)
+    check("`train` into the folder of a finished run", capsys.readouterr().err)
+    Path("run/model.keras").unlink()  # as it is before the last epoch
+    assert main([*TRAIN, "--filters", "8", "8"]) == 1
+    row = "`train` with other settings into the folder of an interrupted run"
+    check(row, capsys.readouterr().err)
 
 
 def test_a_lost_share(capsys, monkeypatch):
@@ -180,6 +185,23 @@ def test_a_lost_share(capsys, monkeypatch):
     Path("away").rename("photos")
     assert main(PREDICT) == 0
     assert len(list(Path("predictions").glob("*_overlay.png"))) == 9
+
+
+def test_a_lost_share_of_the_predictions(capsys, monkeypatch):
+    predict = folders.predict_image
+
+    def lose(*arguments, **options):
+        if Path("predictions").exists():
+            Path("predictions").rename("away")
+        return predict(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "predict_image", lose)
+        assert main(PREDICT) == 1
+    check("the share of the predictions is lost", capsys.readouterr().err)
+    assert not Path("predictions").exists()  # nothing is written to what is below the share
+    Path("away").rename("predictions")
+    assert main(PREDICT) == 0
 
 
 def test_no_network(capsys, monkeypatch):

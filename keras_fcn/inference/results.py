@@ -74,9 +74,11 @@ class Results:
         Raises:
             ValueError: for more objects than the file holds, and what a prediction of a
                 later page raises; no file is written then.
+            FileNotFoundError: when the output folder is gone.
         """
         lines, objects = [], []
         files = job.files(self.output, self.formats)
+        self._check_output()
         files[0].parent.mkdir(parents=True, exist_ok=True)
         tags = geo_tags(job.image) if any(".tif" in file.suffix for file in files) else []
         with contextlib.ExitStack() as stack:
@@ -91,6 +93,15 @@ class Results:
                 lines.append([name, *values])
                 objects += [[name, *line] for line in found]
         return lines, objects
+
+    def _check_output(self):
+        """Raise where the folder is gone, as a lost share; what is below it is another disk."""
+        if not self.output.is_dir():
+            raise FileNotFoundError(
+                "The output folder should stay while images are predicted. Received: no "
+                f"'{self.output}' any more. Bring it back, or its disk, and run the same command "
+                "again."
+            )
 
     def _make(self, image, prediction):
         """Return {kind: array}, the values of the summary, and the lines of the objects."""
