@@ -266,6 +266,7 @@ def test_evaluate_does_not_misread_black_and_white_masks(pairs, model, tmp_path,
     assert json.loads(capsys.readouterr().out)["per_class_iou"]["class 1"] is not None
 
 
+@pytest.mark.filterwarnings("default:Classes should count from 0")
 def test_evaluate_needs_labelled_pixels(pairs, model, tmp_path, capsys):
     for path in (tmp_path / "masks").iterdir():
         Image.fromarray(np.full_like(np.asarray(Image.open(path)), 2)).save(path)

@@ -109,14 +109,14 @@ def check_data(
     return dataclasses.replace(report, names=names)
 
 
-def check_sample(listing, ignore: int | None = None, single_files: bool = True, **reading) -> None:
+def check_sample(listing, ignore: int | None = None, training: bool = True, **reading) -> None:
     """Check some pairs of a listing, evenly spaced, and the names of all.
 
     Args:
         listing: `Listing` of `find_pairs`.
         ignore: the label of void pixels, if it is known.
-        single_files: whether a problem of a file is an error, or is left to who reads it
-            where other files of the sample can be read.
+        training: whether they are to train on. Else a problem of a file is left to who
+            reads it, where others of the sample can be read, and a class may be missing.
         **reading: as in `check_data`.
 
     Raises:
@@ -139,13 +139,13 @@ def check_sample(listing, ignore: int | None = None, single_files: bool = True, 
             findings = tuple(item for item in report.findings if item.kind not in OF_ALL)
             report = dataclasses.replace(report, findings=findings)
     told = set(WARNED)
-    if not single_files and report.masks and looks.images:
+    if not training and report.masks and looks.images:
         told |= PROBLEMS.keys()
     if errors := [error for error in report.errors if error.kind not in told]:
         raise ValueError("\n".join(map(str, errors)))
     for finding in report.findings:
         # a class that a sample lacks may be rare
-        if finding.kind in WARNED and (whole or finding.kind != "class missing"):
+        if finding.kind in WARNED and (finding.kind != "class missing" or (whole and training)):
             warnings.warn(str(finding), stacklevel=4)
     if reading.get("white") is None and looks.is_dark():
         warnings.warn(dark_message(max(looks.deep)), stacklevel=4)

@@ -50,7 +50,7 @@ class Pairs(Sequence):
         **reading,
     ):
         listing = find_pairs(source, split, split_seed, mask_suffix)
-        check_sample(listing, ignore, single_files=False, **reading)
+        check_sample(listing, ignore, training=False, **reading)
         self.names = [str(image) for image, _ in listing.pairs]
         self._paths, self._channels, self._reading = listing.pairs, channels, reading
 
