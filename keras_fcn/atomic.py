@@ -4,8 +4,11 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import tempfile
 from pathlib import Path
+
+PREFIX = ".writing-"  # of the folders in which files are written
 
 
 @contextlib.contextmanager
@@ -28,7 +31,7 @@ def replacing(path: str | os.PathLike):
     ...     beside.write_text("0.5")
     """
     path = Path(path)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=path.parent) as folder:
         beside = Path(folder) / path.name
         try:
             yield beside
@@ -37,6 +40,35 @@ def replacing(path: str | os.PathLike):
                 error.filename = str(path)  # the caller's name, not the one beside
             raise
         beside.replace(path)  # a symbolic link is replaced, and what it names left as it is
+
+
+def remove_leftovers(folder: str | os.PathLike) -> None:
+    """Remove what `kill -9` has left of writing into a folder, in which nobody else writes."""
+    for path in Path(folder).glob(f"{PREFIX}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def read_json(path: str | os.PathLike) -> dict:
+    """Return the record of a JSON file.
+
+    Raises:
+        ValueError: for a file that is damaged, by its name.
+        FileNotFoundError: for a missing file.
+    """
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(_damaged(path, error)) from error
+    if not isinstance(record, dict):
+        raise ValueError(_damaged(path, f"a {type(record).__name__}"))
+    return record
+
+
+def _damaged(path, what):
+    return (
+        f"'{path}' should be JSON, as it was written. Received: {what}. Put it back from a copy, "
+        "or choose another folder."
+    )
 
 
 def write_json(path: str | os.PathLike, record) -> None:

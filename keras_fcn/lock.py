@@ -6,13 +6,15 @@ import os
 import socket
 from pathlib import Path
 
+from keras_fcn.atomic import remove_leftovers
+
 
 @contextlib.contextmanager
 def locked(folder: str | os.PathLike, name: str = ".lock"):
     """Hold the lock of a folder while the block runs.
 
     The lock is a file with the owner's process and host. That of a process which no
-    longer runs on this host is taken over.
+    longer runs on this host is taken over, and what it was writing is removed.
 
     Args:
         folder: existing folder.
@@ -24,6 +26,7 @@ def locked(folder: str | os.PathLike, name: str = ".lock"):
     path = Path(folder) / name
     _acquire(path)
     try:
+        remove_leftovers(folder)
         yield
     finally:
         path.unlink(missing_ok=True)

@@ -3,7 +3,7 @@ import multiprocessing
 
 import pytest
 
-from keras_fcn.atomic import replacing, write_json
+from keras_fcn.atomic import read_json, replacing, write_json
 from keras_fcn.lock import locked
 
 
@@ -19,6 +19,16 @@ def test_a_file_is_replaced_when_it_is_whole(tmp_path):
         assert json.loads(path.read_text()) == {"n": 1}
     assert path.read_text() == "half"
     assert names(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("text", ['{"n": 1', "[1]", "", "\udcff"])
+def test_a_damaged_record_is_named(tmp_path, text):
+    path = tmp_path / "training.json"
+    path.write_text(text, "utf-8", "surrogateescape")
+    with pytest.raises(ValueError, match=r"training\.json' should be JSON.*Put it back"):
+        read_json(path)
+    write_json(path, {"n": 1})
+    assert read_json(path) == {"n": 1}
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

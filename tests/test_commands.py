@@ -266,6 +266,21 @@ def test_evaluate_does_not_misread_black_and_white_masks(pairs, model, tmp_path,
     assert json.loads(capsys.readouterr().out)["per_class_iou"]["class 1"] is not None
 
 
+def test_evaluate_asks_about_classes_of_other_names(pairs, model, tmp_path, capsys):
+    command = ["evaluate", "--weights", model[1], *pairs[0], "--json"]
+    (tmp_path / "classes.csv").write_text("label,name\n0,sky\n1,tree\n2,road\n3,car\n")
+    for names, told in (
+        (("class 0", "class 1", "class 2"), False),  # the model knows no names
+        (("sky", "tree", "road"), False),
+        (("tree", "sky", "road"), True),
+    ):
+        set_classes(model[0], Classes(names))
+        model[0].save(model[1])
+        assert main(command) == 0
+        error = capsys.readouterr().err
+        assert ("sky, tree, road, car in the data, tree, sky, road in the model" in error) == told
+
+
 @pytest.mark.filterwarnings("default:Classes should count from 0")
 def test_evaluate_needs_labelled_pixels(pairs, model, tmp_path, capsys):
     for path in (tmp_path / "masks").iterdir():

@@ -128,6 +128,12 @@ def test_another_image_of_the_name_is_predicted_anew(model, photos, tmp_path):
     assert len(predict_folder(model, tmp_path / "other", output).done) == 1
     assert Image.open(output / "a.png").size == (5, 5)
     assert len(table(output / "summary.csv")) == 2
+    Image.new("RGB", (7, 7)).save(tmp_path / "b.png")
+    os.utime(tmp_path / "b.png", (0, 0))
+    time.sleep(0.02)
+    (tmp_path / "b.png").rename(tmp_path / "other" / "a.png")
+    assert len(predict_folder(model, tmp_path / "other", output).done) == 1
+    assert Image.open(output / "a.png").size == (7, 7)
 
 
 def test_a_line_cut_short_is_none(model, photos, tmp_path):
@@ -290,6 +296,24 @@ def test_a_map_of_windows_is_laid_where_the_windows_are(photos, tmp_path, rng):
     predict_folder(fully_convolutional(classifier), photos / "b.png", tmp_path / "out")
     assert np.asarray(Image.open(tmp_path / "out" / "b.png")).shape == (7, 12)
     assert Image.open(tmp_path / "out" / "b_overlay.png").width >= 22
+
+
+def test_what_a_killed_run_was_writing_is_removed(model, photos, tmp_path):
+    output = tmp_path / "out"
+    for place in (output, output / "deep"):
+        (place / ".writing-abc").mkdir(parents=True)
+        (place / ".writing-abc" / "a.png").write_bytes(b"half")
+    predict_folder(model, photos, output)
+    assert not [name for name in files(output) if ".writing" in name]
+
+
+def test_links_to_folders_are_followed_once(photos, tmp_path):
+    photos.rename(tmp_path / "disk")
+    photos.mkdir()
+    (photos / "linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "deep" / "up").symlink_to(tmp_path / "disk")
+    stems = [str(job.stem) for job in find_jobs(photos, "out")]
+    assert stems == ["linked/a", "linked/b", "linked/deep/c"]
 
 
 def test_a_closed_folder_is_not_left_out(photos, monkeypatch):

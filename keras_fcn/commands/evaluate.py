@@ -12,6 +12,7 @@ from keras_fcn.commands.shared import (
     mapping,
     prediction_options,
 )
+from keras_fcn.remedies import spell
 
 EXAMPLE = "keras-fcn evaluate --weights runs/first/model.keras --data data --split 'all[80%:]'"
 
@@ -72,6 +73,8 @@ def run(options):
     model = load_model(options.weights)
     ignore = options.ignore
     data, own_ignore = _open_data(options, model)
+    if not options.objects:
+        _compare_classes(options, classes_of(model))
     if ignore is None and classes_of(model).ignore is None:
         ignore = own_ignore
     if options.choose_thresholds:
@@ -89,6 +92,26 @@ def run(options):
     else:
         _print_scores(result)
     return 1 if "failed" in result else 0
+
+
+def _compare_classes(options, classes):
+    """Warn where model and data both name their classes, and differ: numbers are compared."""
+    from keras_fcn.classes import Classes
+    from keras_fcn.datasets import read_classes
+
+    names = classes.names
+    source = options.data or (options.images, options.masks)
+    ignore = classes.ignore if options.ignore is None else options.ignore
+    found = read_classes(source, ignore=ignore, instances=options.instances)
+    is_named = names != Classes.default(len(names)).names
+    if is_named and found is not None and found.names[: len(names)] != names:
+        warnings.warn(
+            "Labels are compared by their numbers, so the classes of the data should be those of "
+            f"the model. Received: {', '.join(found.names)} in the data, {', '.join(names)} in the "
+            f"model. If they mean the same, nothing is to mend; else map the labels, as "
+            f"{spell('values', {0: 1, 1: 0})}.",
+            stacklevel=2,
+        )
 
 
 def _choose_thresholds(options, model, data):

@@ -260,7 +260,7 @@ def _read_names(source, split):
             path = Path(source) / split
         if not path.is_file():
             raise FileNotFoundError(f"There is no file list '{split}', also not in '{source}'.")
-        split = path.read_text().split("\n")
+        split = _read_text(path).split("\n")
     if not isinstance(split, (list, tuple)):
         raise ValueError(
             "`split` should be the name of a split, a list of names or the path of one. Received: "
@@ -268,6 +268,16 @@ def _read_names(source, split):
         )
     names = [str(name).strip() for name in split]
     return [Path(name).stem if _has_suffix(name) else Path(name).name for name in names if name]
+
+
+def _read_text(path):
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"A file list should be a text in UTF-8. Received: '{path}', with other bytes, the "
+            f"first at {error.start}. Save it as UTF-8."
+        ) from error
 
 
 def _has_suffix(name):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 
+from keras_fcn.atomic import remove_leftovers
 from keras_fcn.datasets.images import read_image
 from keras_fcn.datasets.stacks import count_pages, read_stack
 from keras_fcn.inference import ledger
@@ -125,6 +126,8 @@ def predict_folder(
         return job is None or (files.issuperset(job.names) and _is_current(job, image, results))
 
     with locked(output):
+        for folder in {output / job.stem.parent for job in jobs} - {output}:
+            remove_leftovers(folder)
         book = ledger.Ledger(output, run, *results.columns, is_current)
         read = functools.partial(_read, channels=channels, white=white, max_pixels=max_pixels)
         predict = functools.partial(predict_image, model, output=results.takes, **options)
@@ -195,7 +198,9 @@ def _write(results, book, job, pages):
 def _is_current(job, image, results):
     """Whether what is written is of this image, as it is now."""
     with contextlib.suppress(OSError):
-        time = job.image.stat().st_mtime
+        status = job.image.stat()
+        # an older file may have been moved there, which keeps its time of modification
+        time = max(status.st_mtime, status.st_ctime)
         same = str(job.image.resolve()) == image
         files = job.files(results.output, results.formats)
         return same and all(file.stat().st_mtime >= time for file in files)

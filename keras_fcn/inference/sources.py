@@ -115,12 +115,20 @@ def _expand(path, output):
 
 
 def _walk(folder):
-    """Yield what is in a folder and deeper; `rglob` would leave closed folders out in silence."""
+    """Yield what is in a folder and deeper.
+
+    `rglob` would leave closed folders out in silence, and those that are symbolic links.
+    """
 
     def refuse(error):
         raise error
 
-    for place, folders, files in os.walk(folder, onerror=refuse):
+    seen = set()
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:  # a link to a folder above, for example
+            folders.clear()
+            continue
+        seen.add(real)
         yield from (Path(place, name) for name in (*folders, *files))
 
 

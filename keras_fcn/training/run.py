@@ -17,7 +17,6 @@ done when the run was killed is known from these.
 
 import contextlib
 import csv
-import json
 import math
 import shlex
 import shutil
@@ -26,13 +25,12 @@ from pathlib import Path
 
 import keras
 
-from keras_fcn.atomic import replacing, write_json
+from keras_fcn.atomic import read_json, replacing, write_json
 from keras_fcn.lock import locked
 from keras_fcn.remedies import choose
 from keras_fcn.training.recipe import arguments_of
 
 LOCK = ".lock"
-LEFTOVERS = ".writing-*"  # of `atomic.replacing`, after `kill -9`
 MONITOR = "val_mean_iou"
 STATES = ("last.keras", "best.keras")
 
@@ -44,8 +42,6 @@ def working_in(output):
     output.mkdir(parents=True, exist_ok=True)
     try:
         with locked(output, LOCK):
-            for path in output.glob(LEFTOVERS):
-                shutil.rmtree(path)
             yield
     finally:
         if is_new:
@@ -81,7 +77,7 @@ def read_record(output, parameters, record="training.json", result="model.keras"
                 f"Received: '{output}', which holds other files. Choose another folder."
             )
         return None
-    recorded = json.loads(record.read_text())
+    recorded = read_json(record)
     if "failed" not in recorded and not any((output / name).exists() for name in states):
         return None
     _check_same(parameters, recorded, record)
@@ -259,7 +255,7 @@ def finish(output):
 def update_record(output, record="training.json", **entries):
     """Add entries to the record of a run."""
     path = output / record
-    write_json(path, {**json.loads(path.read_text()), **entries})
+    write_json(path, {**read_json(path), **entries})
 
 
 def tuned_arguments(folder):
@@ -288,7 +284,7 @@ def tuned_arguments(folder):
             f"A search should have left '{path}', and there is no such file. Pass the output "
             "folder of `keras-fcn tune`."
         )
-    record = json.loads(path.read_text())
+    record = read_json(path)
     if "failed" in record:
         raise ValueError(record["failed"])
     if "recipe" not in record:

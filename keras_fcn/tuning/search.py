@@ -12,7 +12,6 @@
 import contextlib
 import dataclasses
 import io
-import json
 import os
 import shutil
 import warnings
@@ -21,7 +20,7 @@ from pathlib import Path
 import keras
 import keras_tuner
 
-from keras_fcn.atomic import replacing, write_json
+from keras_fcn.atomic import read_json, replacing, write_json
 from keras_fcn.catalogue import set_classes
 from keras_fcn.training.labels import count_steps, read_data, training_set, validation_set
 from keras_fcn.training.plan import Machine, plan_splits, plan_task
@@ -198,4 +197,4 @@ def _finish(tuner, output, classes):
 
 
 def _read(output):
-    return json.loads((output / RECORD).read_text())
+    return read_json(output / RECORD)
