@@ -368,7 +368,7 @@ def test_a_label_without_a_name_is_an_error(folders):
     assert not check_data(*folders, ignore=2).findings
     save(folders[1] / "b.png", np.full((8, 12), 255))
     assert kinds(check_data(*folders, ignore=2)) == {"void"}
-    path.write_text("label,name\n0,sky\n1,tree\n2,car\n3,road\n")
+    path.write_text("label,name\n0,sky\n1,tree\n2,car\n3,road\n255,void\n")
     assert kinds(check_data(*folders)) == {"void", "void mask", "class absent"}
 
 

@@ -148,6 +148,15 @@ def test_a_line_cut_short_is_none(model, photos, tmp_path):
     assert len(set(numbers)) == len(numbers)
 
 
+def test_a_table_of_a_spreadsheet_is_written_anew(model, photos, tmp_path):
+    output = tmp_path / "out"
+    predict_folder(model, photos / "a.png", output)
+    for data in ("file;image\na;Straße\n".encode("latin-1"), b"f\0i\0l\0e\0\n\0\n"):
+        (output / "summary.csv").write_bytes(data)
+        assert len(predict_folder(model, photos / "a.png", output).done) == 1
+        assert len(table(output / "summary.csv")) == 2
+
+
 def test_other_weights_or_options_are_refused(model, photos, tmp_path, rng):
     output = tmp_path / "out"
     predict_folder(model, photos / "a.png", output)

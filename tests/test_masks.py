@@ -182,6 +182,7 @@ def test_another_number_of_classes_keeps_what_is_known(tmp_path):
         "label,name,red,green,blue\n0,a\n",
         "label,name\n0,road, paved\n",
         "label,name\n0,Stra\udcdfe\n",
+        "l\0a\0b\0e\0l\0",
     ],
 )
 def test_files_of_classes_that_break_a_rule(tmp_path, text):

@@ -256,6 +256,24 @@ def test_signal_ends_a_run_after_the_step(
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.mark.parametrize("name", ["last.keras", "training.json"])
+def test_a_damaged_file_of_a_run_is_named(name, recipe, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(Kill):
+        kill_at(patch, training.callbacks, "save_state", 2)
+        train(recipe, tmp_path)
+    whole = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=f"{name}' should be"):
+        train(recipe, tmp_path)
+    if name == "training.json":
+        (tmp_path / name).write_bytes(whole)
+    else:
+        (tmp_path / "last.keras").unlink()
+        (tmp_path / "best.keras").unlink()
+    assert Path(train(recipe, tmp_path)["file"]).exists()
+    assert [row["epoch"] for row in read_log(tmp_path)] == ["0", "1"]
+
+
 def test_other_parameters_are_refused_with_a_way_on(long_recipe, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch, pytest.raises(Kill):
         kill_at(patch, training.callbacks, "save_state", 2)

@@ -201,7 +201,7 @@ def _class_names(source, ignore, instances):
 
     path = find_class_file(source)
     if path is not None:
-        return read_class_file(path, ignore).names
+        return read_class_file(path, 255 if ignore is None else ignore).names
     return INSTANCES.get(instances, ())
 
 

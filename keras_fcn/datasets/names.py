@@ -147,10 +147,14 @@ def read_class_file(path, ignore: int | None = None) -> Classes:
 
 
 def _read_text(path):
+    data = Path(path).read_bytes()
     try:
-        return Path(path).read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        _refuse(path, f"other bytes than UTF-8, the first at {error.start}; save it as UTF-8")
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:  # also UTF-16 without its mark
+        _refuse(path, "other text than UTF-8; save it as UTF-8")
+    return text
 
 
 def _refuse(path, what):

@@ -121,7 +121,7 @@ def _read_record(path):
 
 
 def _holds_lines(path):
-    return path.is_file() and path.read_text(encoding="utf-8").count("\n") > 1
+    return path.is_file() and path.read_bytes().count(b"\n") > 1
 
 
 def _short(value):
@@ -132,7 +132,8 @@ def _read(path, header):
     """Return the whole lines below the header; a line cut short is none."""
     if not path.is_file():
         return []
-    text = path.read_text(encoding="utf-8")
+    # what a spreadsheet has saved otherwise holds none of our lines
+    text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
     whole = text[: text.rfind("\n") + 1]
     lines = list(csv.reader(whole.splitlines()))
     return [line for line in lines[1:] if len(line) == len(header)]

@@ -151,7 +151,8 @@ def load_state(model, output):
     """Give the model and its optimizer what last.keras holds; return the steps it came."""
     state = output / "last.keras"
     if state.exists():
-        model.load_weights(state)
+        with _reading(state):
+            model.load_weights(state)
     step = steps_of(model)
     for layer in model.layers:
         generator = getattr(layer, "seed_generator", None)
@@ -197,8 +198,22 @@ def _steps_of_file(model, path):
 
     `load_model` would give an optimizer without what is frozen, and so without its state.
     """
-    model.load_weights(path)
+    with _reading(path):
+        model.load_weights(path)
     return steps_of(model)
+
+
+@contextlib.contextmanager
+def _reading(state):
+    """Turn what Keras and the archive raise for a damaged state into an error with a way on."""
+    try:
+        yield
+    except Exception as error:
+        both = " and ".join(f"'{state.with_name(name)}'" for name in STATES)
+        raise ValueError(
+            f"'{state}' should be whole, as the run wrote it. Received: a damaged file ({error}). "
+            f"Remove {both}, and the same command begins the run anew."
+        ) from error
 
 
 def read_log(output):
@@ -244,7 +259,8 @@ def finish(output):
         "epoch": epoch + 1,
         "seconds": round(sum(float(row["seconds"]) for row in rows), 1),
     }
-    model = keras.saving.load_model(output / "best.keras", compile=False)
+    with _reading(output / "best.keras"):
+        model = keras.saving.load_model(output / "best.keras", compile=False)
     model.trainable = True  # `freeze_encoder` is of the training alone
     update_record(output, result={**result, "file": path.name})
     with replacing(path) as beside:
