@@ -266,6 +266,7 @@ def test_evaluate_does_not_misread_black_and_white_masks(pairs, model, tmp_path,
     assert json.loads(capsys.readouterr().out)["per_class_iou"]["class 1"] is not None
 
 
+@pytest.mark.filterwarnings("default:Labels are compared by their numbers")
 def test_evaluate_asks_about_classes_of_other_names(pairs, model, tmp_path, capsys):
     command = ["evaluate", "--weights", model[1], *pairs[0], "--json"]
     (tmp_path / "classes.csv").write_text("label,name\n0,sky\n1,tree\n2,road\n3,car\n")

@@ -73,7 +73,7 @@ def run(options):
     model = load_model(options.weights)
     ignore = options.ignore
     data, own_ignore = _open_data(options, model)
-    if not options.objects:
+    if not (options.objects or options.instances):  # whose classes have names of no data
         _compare_classes(options, classes_of(model))
     if ignore is None and classes_of(model).ignore is None:
         ignore = own_ignore
@@ -102,13 +102,13 @@ def _compare_classes(options, classes):
     names = classes.names
     source = options.data or (options.images, options.masks)
     ignore = classes.ignore if options.ignore is None else options.ignore
-    found = read_classes(source, ignore=ignore, instances=options.instances)
+    found = read_classes(source, ignore=ignore)
     is_named = names != Classes.default(len(names)).names
     if is_named and found is not None and found.names[: len(names)] != names:
         warnings.warn(
             "Labels are compared by their numbers, so the classes of the data should be those of "
             f"the model. Received: {', '.join(found.names)} in the data, {', '.join(names)} in the "
-            f"model. If they mean the same, nothing is to mend; else map the labels, as "
+            "model. If they mean the same, nothing is to mend; else map the labels, as "
             f"{spell('values', {0: 1, 1: 0})}.",
             stacklevel=2,
         )
