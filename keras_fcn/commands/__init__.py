@@ -45,6 +45,7 @@ def main(arguments=None):
     if arguments is None:
         signal.signal(signal.SIGTERM, _end)
     with on_the_command_line(), warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)  # printed, whatever Python was told of them
         warnings.showwarning = _show_warning
         try:
             return _run(options)
