@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 
@@ -31,7 +33,8 @@ def replacing(path: str | os.PathLike):
     ...     beside.write_text("0.5")
     """
     path = Path(path)
-    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=path.parent) as folder:
+    prefix = f"{PREFIX}{socket.gethostname()}-{os.getpid()}-"  # for `remove_leftovers`
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent) as folder:
         beside = Path(folder) / path.name
         try:
             yield beside
@@ -43,9 +46,22 @@ def replacing(path: str | os.PathLike):
 
 
 def remove_leftovers(folder: str | os.PathLike) -> None:
-    """Remove what `kill -9` has left of writing into a folder, in which nobody else writes."""
-    for path in Path(folder).glob(f"{PREFIX}*"):
-        shutil.rmtree(path, ignore_errors=True)
+    """Remove what processes of this host that run no longer have left of writing into a folder."""
+    own = f"{PREFIX}{socket.gethostname()}-"
+    for path in Path(folder).glob(f"{glob.escape(own)}*"):
+        number = path.name.removeprefix(own).partition("-")[0]
+        if number.isdecimal() and not _runs(int(number)):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _runs(number):
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        pass
+    return True
 
 
 def read_json(path: str | os.PathLike) -> dict:

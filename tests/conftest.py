@@ -1,5 +1,7 @@
 import gc
 import os
+import socket
+import subprocess
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # TensorFlow's own allocator would keep for good what the largest network once took
@@ -82,3 +84,13 @@ def check_free_size(model, rng, tmp_path):
         labels = rng.integers(0, model.output_shape[-1], (1, height, width))
         history = clone.fit(rng.random((1, height, width, 3)), labels, verbose=0)
         assert np.isfinite(history.history["loss"]).all()
+
+
+def leave_half(folder, name):
+    """Write half of a file as a process does that is killed, and return where it lies."""
+    process = subprocess.Popen(["sleep", "0"])
+    process.wait()
+    place = folder / f".writing-{socket.gethostname()}-{process.pid}-abc"
+    place.mkdir(parents=True)
+    (place / name).write_bytes(b"half of a file")
+    return place

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import errno
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tifffile
-from conftest import randomize
+from conftest import leave_half, randomize
 from PIL import Image
 
 from keras_fcn import UNet, fully_convolutional, predict_folder, predict_image
@@ -309,11 +310,11 @@ def test_a_map_of_windows_is_laid_where_the_windows_are(photos, tmp_path, rng):
 
 def test_what_a_killed_run_was_writing_is_removed(model, photos, tmp_path):
     output = tmp_path / "out"
-    for place in (output, output / "deep"):
-        (place / ".writing-abc").mkdir(parents=True)
-        (place / ".writing-abc" / "a.png").write_bytes(b"half")
+    places = [leave_half(place, "a.png") for place in (output, output / "deep")]
+    (output / f".writing-{socket.gethostname()}-{os.getpid()}-x").mkdir()  # it still runs
     predict_folder(model, photos, output)
-    assert not [name for name in files(output) if ".writing" in name]
+    assert not any(place.exists() for place in places)
+    assert len(list(output.glob(".writing-*"))) == 1
 
 
 def test_links_to_folders_are_followed_once(photos, tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from conftest import leave_half
 from PIL import Image
 
 import keras_fcn
@@ -212,8 +213,7 @@ def test_run_goes_on_from_wherever_it_was_killed(
     with monkeypatch.context() as patch, pytest.raises(Kill):
         kill_at(patch, where, name, count)
         train(long_recipe, output)
-    (output / ".writing-cut").mkdir()
-    (output / ".writing-cut" / "last.keras").write_bytes(b"half of a mod")
+    leave_half(output, "last.keras")
     train(long_recipe, output)
     assert_same_run(output, long_run)
     assert not list(output.glob(".*"))
