@@ -102,7 +102,7 @@ def is_ours(path: Path, output: Path, name: str) -> bool:
     try:
         with tifffile.TiffFile(path) as file:
             return file.pages[0].software == "keras_fcn"
-    except (OSError, ValueError, LookupError):
+    except (OSError, ValueError, LookupError, tifffile.TiffFileError):
         return False
 
 
@@ -174,7 +174,7 @@ def geo_tags(path) -> list:
                 return []
             found = [tags[code] for code in GEO_TAGS if code in tags]
             return [(tag.code, tag.dtype, tag.count, tag.value, True) for tag in found]
-    except (OSError, ValueError, LookupError):
+    except (OSError, ValueError, LookupError, tifffile.TiffFileError):
         return []
 
 

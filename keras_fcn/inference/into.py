@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_fcn.arguments import check_choice
-from keras_fcn.atomic import replacing, write_json
+from keras_fcn.atomic import read_json, replacing, write_json
 from keras_fcn.catalogue import classes_of
 from keras_fcn.inference.engines import compiled
 from keras_fcn.inference.formats import write_tiled
@@ -139,7 +139,7 @@ def _begin(folder, run, tile_size, model, image):
             f"'{folder}' exists, and keras_fcn did not write what is in it. Move it, or choose "
             "another name for the result."
         )
-    before = json.loads((folder / RUN).read_text()) if (folder / DONE).exists() else None
+    before = read_json(folder / RUN) if (folder / DONE).exists() else None
     if before is not None and tile_size == "auto":
         tile_size = tuple(before["tile_size"])  # what is free may differ by now
     network = compiled(model, run["engine"], run["precision"])
