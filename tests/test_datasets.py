@@ -193,7 +193,7 @@ def test_binary_masks_need_to_be_explained(tmp_path):
         load(tmp_path, "all")
     _, labels = next(iter(load(tmp_path, "all", values={0: 0, 255: 1})))
     np.testing.assert_array_equal(labels, np.eye(6, 8))
-    with pytest.warns(UserWarning, match="two classes or more; without the void label 255"):
+    with pytest.warns(UserWarning, match="no label but 0 and the void label 255"):
         _, labels = next(iter(load(tmp_path, "all", ignore=255)))
     np.testing.assert_array_equal(labels, np.eye(6, 8) * 255)
 

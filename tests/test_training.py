@@ -898,6 +898,22 @@ def test_pictured_images_show_the_rarest_classes():
     assert training.labels._rarest(Counts(), 3) == [0, 2, 3]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"filters": (4, 8, 16), "batch_norm": True},
+        {"filters": (4, 8, 16, 24, 40), "encoder": "vgg16"},
+        {"filters": (4, 8), "upsampling": "bilinear"},
+    ],
+)
+def test_what_describes_a_network_makes_it_again(arguments):
+    model = UNet(num_classes=3, **arguments)
+    described = training.network.describe(model)
+    assert described.pop("model") == "unet"
+    again = UNet(num_classes=3, **described)
+    assert [w.shape for w in again.weights] == [w.shape for w in model.weights]
+
+
 def test_options_stand_for_a_recipe():
     options = [
         "train", "--output", "run", "--data", "folder", "--classes", "3", "--filters", "4", "8",

@@ -65,8 +65,9 @@ def describe(model):
         return {**described, "model": kind, "fc_filters": layers["fc6"].filters}
     if "upconv1" in layers:
         encoder = "vgg16" if "norm1" in layers else None
-        first = r"up\d_conv1" if encoder else r"conv\d_1"
-        names = sorted(name for name in layers if re.fullmatch(first, name))
+        # with an encoder, the deepest level is its own, whatever `filters` said of it
+        first = r"up\d_conv1|conv5_1" if encoder else r"conv\d_1"
+        names = sorted((name for name in layers if re.fullmatch(first, name)), key=_level)
         described |= {
             "model": "unet",
             "filters": tuple(layers[name].filters for name in names),
@@ -76,12 +77,16 @@ def describe(model):
     return described
 
 
+def _level(name):
+    return int(re.search(r"\d", name)[0])
+
+
 def _check_given(recipe, found):
     """Raise for arguments that contradict the file's network."""
     for name in ("filters", "encoder", "upsampling", "fc_filters", "batch_norm"):
         given, own = getattr(recipe, name), found.get(name)
         if name == "filters" and found.get("encoder") and given is not None:
-            own = (*own, *given[len(own) :])  # the deepest level is the encoder's
+            own = (*own[:-1], *given[len(own) - 1 :])
         if given is not None and given != own:
             raise ValueError(
                 f"A .keras file brings its network. Received: {name}={given!r} with the weights "
