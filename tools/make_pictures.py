@@ -2,9 +2,9 @@
 
     python tools/make_pictures.py
 
-Writes them into docs/: the photograph that comes with scikit-learn, segmented by `unet_camvid`; the
-U-Net paper's network on its image of 572x572; FCN-8s on an image of 500x500. It needs
-scikit-learn and Matplotlib, and downloads nothing.
+Writes them into docs/: the photograph that comes with scikit-learn, segmented by
+`unet_vgg16_camvid`; the U-Net paper's network on its image of 572x572; FCN-8s on an image of
+500x500. It needs scikit-learn and Matplotlib, and downloads nothing.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import keras_fcn
 from keras_fcn.visualize import overlay, write_png
 from keras_fcn.visualize.architecture import draw_architecture
 
-WEIGHTS = "unet_camvid"
+WEIGHTS = "unet_vgg16_camvid"
 SIZE = (480, 320)  # as wide as CamVid's images, and 250 kB as PNG
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
