@@ -38,6 +38,7 @@ def workplace(tmp_path, monkeypatch, rng):
     """A folder to work in, with five images and masks, as the pages have them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("keras_fcn.page.serving.serve", lambda *_, **__: None)  # until Ctrl-C
     for number in range(5):
         labels = np.kron(rng.integers(0, 2, (5, 7)), np.ones((8, 8))).astype("uint8")
         for folder, pixels in (("images", np.dstack([labels * 200] * 3)), ("masks", labels)):
@@ -107,8 +108,7 @@ def test_code_of_a_page_runs(page, workplace, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.filterwarnings("ignore")
-def test_example_of_the_help_runs(command, workplace, monkeypatch):
-    monkeypatch.setattr("keras_fcn.page.serving.serve", lambda *_, **__: None)  # until Ctrl-C
+def test_example_of_the_help_runs(command, workplace):
     (workplace / "photo.jpg").write_bytes((workplace / "data" / "images" / "0.png").read_bytes())
     (workplace / "runs" / "first").mkdir(parents=True)
     if command.__name__.endswith("evaluate"):
