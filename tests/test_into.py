@@ -288,6 +288,7 @@ def large(tmp_path, rng):
 
 def start(folder, root, *arguments):
     environment = {**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": ""}
+    del environment["TF_ONEDNN_USE_SYSTEM_ALLOCATOR"]  # of the tests: it takes 100 MB more here
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *arguments],
         cwd=folder, env=environment, stdout=subprocess.PIPE, text=True,
@@ -297,7 +298,7 @@ def start(folder, root, *arguments):
 @pytest.mark.slow
 def test_memory_is_bounded_and_a_killed_run_goes_on(tmp_path, large, pytestconfig):
     output, _ = start(tmp_path, pytestconfig.rootpath, "whole.npy").communicate()
-    assert int(output.split()[-1]) < 90e6  # the image and the result are 100 MB
+    assert int(output.split()[-1]) < 60e6  # the image and the result are 100 MB
     (tmp_path / "warm.npy").unlink()
     killed = start(tmp_path, pytestconfig.rootpath, "a.npy")
     done = tmp_path / "a.npy.part" / "done"

@@ -315,6 +315,19 @@ def test_loopback(host, expected):
     assert is_loopback(host) == expected
 
 
+def test_pictures_too_narrow_or_too_long_are_refused():
+    with pytest.raises(ValueError, match="less narrow"):
+        windows.fit_size(np.zeros((1, 2100, 3), "uint8"), (32, 32))
+    assert windows.fit_size(np.zeros((20, 640, 3), "uint8"), (32, 32)).shape == (32, 1024, 3)
+    buffer = io.BytesIO()
+    Image.new("L", (70_000, 1)).save(buffer, "PNG")
+    content = buffer.getvalue()
+    picture = {"name": "long.png", "size": len(content)}
+    picture["data"] = base64.b64encode(content).decode()
+    with pytest.raises(ValueError, match="at most 65500 pixels long"):
+        pictures.read_picture(picture, LIMITS)
+
+
 def test_help_needs_no_gradio():
     # A process of its own: in this one, another test may have imported gradio.
     code = "import sys; sys.modules['gradio'] = None; from keras_fcn.commands import main; main()"

@@ -49,7 +49,7 @@ class Answer:
 
 def choices():
     """Return the names of the shipped weights, and the `.keras` files nearby."""
-    nearby = {*Path().glob("*.keras"), *Path().glob("*/*.keras")}
+    nearby = {*Path().glob("*.keras"), *Path().glob("*/*.keras"), *Path().glob("*/*/*.keras")}
     return [*pretrained(), *sorted(map(str, nearby))]
 
 

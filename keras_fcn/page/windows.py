@@ -176,6 +176,9 @@ def fit_size(image, window):
     Returns:
         uint8 array `(height, width, 3)`, the same where nothing is to be done.
 
+    Raises:
+        ValueError: for a picture so narrow that a window fits into a far longer one only.
+
     Example:
 
     >>> fit_size(np.zeros((1000, 2000, 3), "uint8"), (32, 32)).shape
@@ -187,6 +190,11 @@ def fit_size(image, window):
     if scale == 1:
         return image
     size = (max(window[1], round(width * scale)), max(window[0], round(height * scale)))
+    if size[0] * size[1] > 4 * LONGEST_SIDE**2:
+        raise ValueError(
+            f"A picture should be less narrow, so that a window of {window[1]} x {window[0]} fits "
+            f"in. Received: {width} x {height} pixels. Cut a part out of it."
+        )
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.LANCZOS))
 
 

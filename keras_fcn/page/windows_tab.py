@@ -81,8 +81,9 @@ def add(limits, vgg16):
             kernels: markup.kernels(pair, scores, seconds),
             table: markup.window_table(pair, windows.score_window(pair, image, scores, 0, 0)),
             stage: markup.stage(pair, image, (rows, columns)),
-            row: gr.Slider(0, rows - 1, 0),
-            column: gr.Slider(0, columns - 1, 0),
+            # a slider needs two places; where there is one window, both are of it
+            row: gr.Slider(0, max(1, rows - 1), 0),
+            column: gr.Slider(0, max(1, columns - 1), 0),
             label: gr.Dropdown(list(pair.names), value=pair.names[best]),
             heat: markup.heat(pair, image, windows.heat_map(scores, best), pair.names[best]),
         }
