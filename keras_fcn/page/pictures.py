@@ -24,7 +24,7 @@ SAMPLES = {
     "retina (scikit-image)": ("skimage", "data/retina.jpg"),
     "coins (scikit-image)": ("skimage", "data/coins.png"),
 }
-LONGEST_SIDE = 65_500  # pixels that a JPEG file can have
+JPEG_SIDE = 65_500  # pixels that a JPEG file can have
 JPEG = {"format": "JPEG", "quality": 95, "subsampling": 0}
 PNG = {"format": "PNG"}
 
@@ -69,9 +69,9 @@ def read_picture(picture, limits, channels=3):
         ) from error
     if width * height > limits.pixels:
         raise limits.too_many_pixels(name, f"{width} x {height} = {width * height:,}")
-    if max(width, height) > LONGEST_SIDE:
+    if max(width, height) > JPEG_SIDE:
         raise ValueError(
-            f"A picture should be at most {LONGEST_SIDE} pixels long, which a JPEG file can be. "
+            f"A picture should be at most {JPEG_SIDE} pixels long, which a JPEG file can be. "
             f"Received: {name}, with {width} x {height} pixels. Cut a part out of it."
         )
     return _decode(content, name, limits, channels)

@@ -13,10 +13,11 @@ from PIL import Image
 
 from keras_fcn.convolutionize import Comparison, compare, fully_convolutional
 from keras_fcn.page.limits import Limits
-from keras_fcn.page.pictures import read_picture, sample_picture
+from keras_fcn.page.pictures import JPEG_SIDE, read_picture, sample_picture
 from keras_fcn.visualize import probability_map
 
 LONGEST_SIDE = 640  # pixels of a picture whose windows are all shown
+MOST_PIXELS = 2**24  # of a narrow picture, made wide enough for a window
 WINDOW = 32  # pixels: what the small network sees
 SUBJECTS = ("astronaut", "cat", "coffee", "rocket")  # what it tells apart
 WINDOWS_OF_EACH = 600
@@ -190,7 +191,7 @@ def fit_size(image, window):
     if scale == 1:
         return image
     size = (max(window[1], round(width * scale)), max(window[0], round(height * scale)))
-    if size[0] * size[1] > 4 * LONGEST_SIDE**2:
+    if max(size) > JPEG_SIDE or size[0] * size[1] > MOST_PIXELS:
         raise ValueError(
             f"A picture should be less narrow, so that a window of {window[1]} x {window[0]} fits "
             f"in. Received: {width} x {height} pixels. Cut a part out of it."
