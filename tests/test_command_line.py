@@ -95,6 +95,17 @@ def test_full_disk_and_ended_reader(environment):
     assert (result.returncode, result.stderr) == (141, "")
 
 
+def told_of(error, monkeypatch, capsys):
+    """Return what a command prints that raises an error."""
+
+    def fail(options):
+        raise error
+
+    monkeypatch.setattr(models, "run", fail)
+    assert main(["models"]) == 1
+    return capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("error", "message"),
     [
@@ -113,12 +124,7 @@ def test_full_disk_and_ended_reader(environment):
     ],
 )
 def test_errors_of_operations_are_one_line(error, message, monkeypatch, capsys):
-    def fail(options):
-        raise error
-
-    monkeypatch.setattr(models, "run", fail)
-    assert main(["models"]) == 1
-    output = capsys.readouterr().err
+    output = told_of(error, monkeypatch, capsys)
     assert message in output
     assert output.count("\n") == 1
 
@@ -150,12 +156,7 @@ def test_full_disk_names_the_file(monkeypatch, capsys, tmp_path):
     ],
 )
 def test_a_path_is_told_by_its_name_with_a_way_on(error, message, monkeypatch, capsys):
-    def fail(options):
-        raise error
-
-    monkeypatch.setattr(models, "run", fail)
-    assert main(["models"]) == 1
-    output = capsys.readouterr().err
+    output = told_of(error, monkeypatch, capsys)
     assert message in output
     assert "Errno" not in output
 
