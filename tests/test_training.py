@@ -728,6 +728,24 @@ def test_plan_follows_the_data(tmp_path):
     assert (recipe.batch_size, recipe.mixed_precision) == (1, False)
 
 
+def test_plan_keeps_vgg16_as_it_is(tmp_path, rng):
+    """Frozen, its U-Net was the best; trained along, Muon's usual rate harms its kernels."""
+    images = list(rng.integers(0, 256, (5, 64, 64, 3), "uint8"))
+    data = folder_of(tmp_path, images, list(rng.integers(0, 2, (5, 64, 64), "uint8")))
+    unet = {"encoder": "vgg16", "weights": "imagenet"}
+    recipe, reasons = planned(data, epochs=7, **unet)
+    frozen = 7 if keras.backend.backend() != "jax" else None
+    assert (recipe.freeze_encoder, "freeze_encoder" in reasons) == (frozen, frozen is not None)
+    assert recipe.learning_rate == (2e-3 if frozen else 2e-4)
+    assert planned(data, freeze_encoder=2, **unet)[0].freeze_encoder == 2
+    for start in ({"model": "fcn8s", "weights": "imagenet"}, {"encoder": "vgg16"}):
+        recipe, _ = planned(data, **start)
+        assert recipe.freeze_encoder is None
+        assert recipe.learning_rate == (2e-4 if "weights" in start else 3e-3)
+    fitted, _ = training.plan.fit_into(Recipe("data", minutes=10, **unet), 0.5, 10)
+    assert fitted.freeze_encoder == (fitted.epochs if frozen else None)
+
+
 def test_minutes_become_epochs():
     recipe = Recipe("data", minutes=10)
     fitted, reasons = training.plan.fit_into(recipe, step=0.5, validation=10)

@@ -17,7 +17,7 @@ from keras_fcn.remedies import spell
 from keras_fcn.training.callbacks import DivergenceError, ImageGrid, Keeper, Progress, make_board
 from keras_fcn.training.labels import log_class_weights, read_data, training_set, validation_set
 from keras_fcn.training.network import build, describe, freeze_encoder
-from keras_fcn.training.plan import describe_plan, fit_into, plan, plan_splits
+from keras_fcn.training.plan import describe_plan, fit_into, keeps_vgg16, plan, plan_splits
 from keras_fcn.training.recipe import Recipe, arguments_of
 from keras_fcn.training.run import (
     describe_run,
@@ -109,6 +109,8 @@ def _measure(recipe, data):
     recipe = dataclasses.replace(recipe, minutes=None, steps=1, epochs=1)
     with _precision(recipe.mixed_precision), _devices(recipe.data_parallel) as devices:
         model, _ = _make_model(recipe, data, devices)
+        if keeps_vgg16(recipe):
+            freeze_encoder(model, True)
         batches = iter(_batches(recipe, data, 0))
         step = _time(lambda: model.train_on_batch(*next(batches)))
         image, _ = data.splits["validation"].pick([0])[0]

@@ -15,6 +15,7 @@ from keras_fcn.datasets.catalogue import import_tfds, open_source
 from keras_fcn.datasets.folder import _find_splits
 from keras_fcn.training.labels import count_steps
 from keras_fcn.training.recipe import PLANNED
+from keras_fcn.vgg16 import is_vgg16_file
 
 CROP = 256  # pixels, the largest crop
 PIXELS = 4 * CROP**2  # of a step
@@ -99,7 +100,7 @@ def plan(recipe, data, machine=None):
     """
     machine = machine or Machine.here()
     recipe, reasons = plan_task(recipe, data, machine)
-    for choose in (_plan_network, _plan_solver, _plan_length):
+    for choose in (_plan_network, _plan_solver, _plan_length, _plan_freezing):
         recipe, more = _fill(recipe, choose(recipe, data))
         reasons |= more
     precision = _plan_precision(machine)
@@ -198,16 +199,51 @@ def _plan_solver(recipe, data):
     weights = ("log", f"the rarest class has {_rarest(data):.1%} of the labelled pixels")
     choices = {"class_weights": weights, "optimizer": ("muon", "the best of those measured")}
     optimizer = recipe.optimizer or "muon"
-    scratch = recipe.weights is None
-    if optimizer == "muon":
-        rate = 3e-3 if scratch else 1e-3
-    else:
-        rate = 1e-3 if scratch and recipe.network == "unet" else 1e-4
-    start = "random weights" if scratch else f"the weights {Path(recipe.weights).name!r}"
-    choices["learning_rate"] = (rate, f"{optimizer} from {start}")
+    choices["learning_rate"] = _plan_rate(recipe, optimizer)
     if optimizer == "sgd":
         choices["momentum"] = (0.99, "as in the papers")
     return choices
+
+
+def _plan_rate(recipe, optimizer):
+    fresh = recipe.weights is None or keeps_vgg16(recipe)
+    if optimizer != "muon":
+        rate = 1e-3 if fresh and recipe.network == "unet" else 1e-4
+    elif fresh:
+        rate = 3e-3 if recipe.weights is None else 2e-3
+    else:
+        rate = 2e-4 if begins_on_vgg16(recipe) else 1e-3  # more harms VGG16's kernels
+    start = "random weights" if recipe.weights is None else f"the weights {_file_name(recipe)!r}"
+    return rate, f"{optimizer} from {start}"
+
+
+def _file_name(recipe):
+    return Path(recipe.weights).name
+
+
+def begins_on_vgg16(recipe):
+    """Whether the weights are VGG16's from ImageNet and nothing else."""
+    if recipe.weights in (None, "imagenet") or recipe.has_architecture:
+        return recipe.weights == "imagenet"
+    try:
+        return is_vgg16_file(recipe.weights)
+    except OSError:  # what is wrong with the file is said where it is loaded
+        return False
+
+
+def keeps_vgg16(recipe):
+    """Whether VGG16 is left as it is: all of it trained was no better, and takes thrice as long."""
+    planned = recipe.freeze_encoder is None
+    on_vgg16 = recipe.network == "unet" and begins_on_vgg16(recipe)
+    return planned and on_vgg16 and keras.backend.backend() != "jax"  # JAX can't freeze a part
+
+
+def _plan_freezing(recipe, _data=None):
+    """Choose for how many epochs VGG16 stays as it is, as far as it is known how many there are."""
+    if recipe.epochs is None or not keeps_vgg16(recipe):
+        return {}
+    reason = f"{_file_name(recipe)!r} stays as it is, and the expanding path learns to read it"
+    return {"freeze_encoder": (recipe.epochs, reason)}
 
 
 def _plan_length(recipe, data):
@@ -244,9 +280,11 @@ def fit_into(recipe, step, validation):
     epochs = max(1, int(seconds / (steps * step + validation)))
     reason = f"a step takes {step:.2f} s here, and a validation about {validation:.0f} s"
     recipe, reasons = _fill(recipe, {"steps": (steps, reason)})
-    minutes = f"{recipe.minutes:g} minutes for {epochs * steps} steps"
+    reasons |= {"epochs": f"{recipe.minutes:g} minutes for {epochs * steps} steps"}
     # recorded in place of the minutes, in which another machine would do other steps
-    return dataclasses.replace(recipe, minutes=None, epochs=epochs), reasons | {"epochs": minutes}
+    recipe = dataclasses.replace(recipe, minutes=None, epochs=epochs)
+    recipe, more = _fill(recipe, _plan_freezing(recipe))
+    return recipe, reasons | more
 
 
 def _plan_precision(machine):

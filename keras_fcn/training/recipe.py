@@ -158,7 +158,8 @@ class Recipe(Task):
             .keras file, whose architecture is then taken too, imagenet, or a weights file
             (default none: from scratch).
         freeze_encoder: epochs at the beginning in which the contracting path, its batch
-            normalisation too, stays as it is (default: none).
+            normalisation too, stays as it is (default: planned; all of them in a U-Net that begins
+            on VGG16, else none).
         class_weights: log, to weigh rare classes up by the logarithm of their share, or none
             (default: planned).
         border_weights: weigh pixels between touching objects up, as in the U-Net paper.
