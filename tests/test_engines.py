@@ -1,4 +1,5 @@
 import sys
+import threading
 
 import keras
 import numpy as np
@@ -97,9 +98,7 @@ def test_an_engine_that_is_wrong_is_refused(wrong, image, monkeypatch, rng):
     model = UNet(**SCORES)
     randomize(model, rng)
     keras_scores = engines.compiled(model)
-    monkeypatch.setattr(
-        engines, "_compile_onnx", lambda model, precision: lambda x: wrong(keras_scores(x))
-    )
+    monkeypatch.setattr(engines, "_compile_onnx", lambda model: lambda x: wrong(keras_scores(x)))
     with pytest.raises(ValueError, match=r"should give Keras's scores. Received: scores of 'unet'"):
         predict_image(model, image, engine="onnx")
 
@@ -150,9 +149,30 @@ def test_augmentation_is_left_out(engine, image, rng):
 
 
 def test_a_layer_that_an_engine_does_not_know_is_told_in_a_line(monkeypatch):
-    def refuse(model, precision):
+    def refuse(model):
         raise RuntimeError("No Op registered for Tangle\nwith domain_version 15")
 
     monkeypatch.setattr(engines, "_compile_onnx", refuse)
     with pytest.raises(ValueError, match=r"does not take: No Op registered for Tangle\. Use the"):
         engines.compiled(UNet(**SCORES), "onnx")
+
+
+@pytest.mark.slow
+def test_threads_take_turns(engine, image, rng):
+    model = UNet(**SCORES)
+    randomize(model, rng)
+    images = [image[:, : 40 + 5 * number] for number in range(4)]
+    expected = [predict_image(model, image, engine=engine) for image in images]
+    results = [[] for _ in images]
+
+    def work(number):
+        for _ in range(5):
+            results[number].append(predict_image(model, images[number], engine=engine))
+
+    threads = [threading.Thread(target=work, args=[number]) for number in range(len(images))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for received, right in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(received, [right] * 5)

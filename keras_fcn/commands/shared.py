@@ -42,10 +42,20 @@ def add_model(parser):
     )
     parser.add_argument(
         "--precision",
-        choices=("float32", "bfloat16"),
+        choices=("float32", "bfloat16", "int8"),
         default="float32",
-        help="bfloat16 is faster, with --engine openvino on processors that have it (default "
-        "%(default)s)",
+        help="bfloat16 and int8 are faster, with --engine openvino on processors that have them "
+        "(default %(default)s)",
+    )
+    add_calibration(parser)
+
+
+def add_calibration(parser):
+    """Add the option that says which images a network in 8 bits is calibrated on."""
+    parser.add_argument(
+        "--calibration",
+        metavar="DIR",
+        help="for int8: a folder of at least 10 images such as the network is for, without masks",
     )
 
 
@@ -129,6 +139,10 @@ def prediction_options(options):
 
     given = {"tile_size": options.tile_size, "engine": options.engine}
     given["precision"] = options.precision
+    if options.calibration is not None:
+        from keras_fcn.inference import Calibration
+
+        given["calibration"] = Calibration(options.calibration, options.white, options.max_pixels)
     if options.tta:
         card = pretrained().get(options.weights, {})
         given |= card.get("test_time_augmentation", {"test_time_augmentation": True})

@@ -18,6 +18,7 @@ class Format:
     write: Callable  # of (model, path, classes)
     open: Callable  # of path, to `Exported`
     companions: Callable = lambda _path: ()  # of path, to the files that lie beside it
+    quantize: Callable | None = None  # of (path, batches of images), to integers of 8 bits
 
 
 FORMATS = {
@@ -42,6 +43,7 @@ FORMATS = {
         formats.write_openvino,
         formats.open_openvino,
         lambda path: (path.with_suffix(".bin"),),
+        formats.quantize_openvino,
     ),
     "bioimageio": Format(
         ".zip",
@@ -92,7 +94,7 @@ def check_packages(name, packages):
     """Raise `ImportError` for packages of a format that are not installed."""
     missing = [package for package in packages if _is_missing(package)]
     if missing:
-        extra = "bioimageio" if name == "bioimageio" else "export"
+        extra = {"bioimageio": "bioimageio", "int8": "int8"}.get(name, "export")
         raise ImportError(
             f"The format {name!r} needs {', '.join(missing)}, which this Python lacks. Install "
             f"with `pip install 'keras-fcn[{extra}]'`."

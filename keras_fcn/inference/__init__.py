@@ -9,8 +9,10 @@ from keras_fcn.inference.objects import (
     predict_objects,
 )
 from keras_fcn.inference.predict import predict_image
+from keras_fcn.inference.quantize import Calibration
 
 __all__ = [
+    "Calibration",
     "FolderResult",
     "ObjectSettings",
     "choose_thresholds",

@@ -5,8 +5,9 @@ An engine is not trusted unseen: each compiled model is compared with Keras once
 
 import contextlib
 import tempfile
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -14,11 +15,14 @@ import numpy as np
 
 from keras_fcn.arguments import check_choice
 from keras_fcn.convolutionize import is_augmentation
+from keras_fcn.inference import quantize
 from keras_fcn.inference.tiles import View, takes_size
 from keras_fcn.private import flat_layers
 from keras_fcn.remedies import spell
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "int8")
+# Where `precision` is that engine's only.
+OF_OPENVINO = PRECISIONS[1:]
 # The package of each engine, and what `pip install` takes.
 PACKAGES = {
     "openvino": ("openvino", "openvino"),
@@ -36,18 +40,26 @@ LARGEST = 1000
 KERNELS = 256
 SAMPLES = 64  # numbers of each weight that tell whether it has changed
 
-_compiled = weakref.WeakKeyDictionary()  # model: {(engine, precision): (weights, function)}
+# model: {(engine, precision, calibration): (weights, function, what the calibration's ids are of)}
+_compiled = weakref.WeakKeyDictionary()
+_lock = threading.Lock()
 
 
 def compiled(
-    model: keras.Model, engine: str = "keras", precision: str = "float32"
+    model: keras.Model,
+    engine: str = "keras",
+    precision: str = "float32",
+    calibration: "str | Path | quantize.Calibration | Sequence | None" = None,
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Return a model as a function of images of any size, compiled once and kept.
 
     Args:
         model: Keras model from one image batch to one output.
         engine: "keras", "openvino" or "onnx".
-        precision: "float32", or "bfloat16" for OpenVINO on a processor that has it.
+        precision: "float32"; or "bfloat16" or "int8" for OpenVINO on a processor that has
+            such numbers.
+        calibration: for "int8" the images to calibrate on: a folder, as a path or as
+            `keras_fcn.inference.Calibration`, or a list of arrays.
 
     Returns:
         Function from a float32 array `(batch, height, width, channels)` to the float32
@@ -55,46 +67,57 @@ def compiled(
 
     Raises:
         ImportError: when the engine's package is missing.
+        NotADirectoryError: when there is no folder `calibration`.
         ValueError: for another engine or precision, one that the processor does not
-            have, or an engine whose scores are not Keras's.
+            have, too few images, or an engine whose scores are not Keras's.
     """
     check_choice("engine", engine, ENGINES)
     check_choice("precision", precision, PRECISIONS)
-    if precision == "bfloat16" and engine != "openvino":
-        raise ValueError(
-            f"{spell('precision', 'bfloat16')} is for {spell('engine', 'openvino')}. Received: "
-            f"engine={engine!r}. Pass the one or leave out the other."
-        )
+    _check_together(engine, precision, calibration)
     known = _compiled.setdefault(model, {})
     # Keras reads the weights at each call; the others have a copy
     weights = None if engine == "keras" else _sample(model)
-    if known.get((engine, precision), (b"", None))[0] != weights:
-        known[engine, precision] = (weights, _compile(model, engine, precision))
-    return known[engine, precision][1]
+    key = engine, precision, quantize.key(calibration)
+    with _lock:
+        if known.get(key, (b"", None))[0] != weights:
+            function = _compile(model, engine, precision, calibration)
+            known[key] = (weights, function, calibration)
+        return known[key][1]
 
 
-def _compile(model, engine, precision):
+def _check_together(engine, precision, calibration):
+    """Raise for options that do not belong together."""
+    if precision in OF_OPENVINO and engine != "openvino":
+        raise ValueError(
+            f"{spell('precision', precision)} is for {spell('engine', 'openvino')}. Received: "
+            f"engine={engine!r}. Pass the one or leave out the other."
+        )
+    quantize.check_calibration(precision, calibration)
+
+
+def _compile(model, engine, precision, calibration):
     if engine == "keras":
         return _compile_keras(model)
     package, command = PACKAGES[engine]
     try:
-        make = {"openvino": _compile_openvino, "onnx": _compile_onnx}[engine]
         with in_float32(model):
-            function = make(for_inference(model), precision)
-            _compare(model, function, engine, precision)
+            plain = for_inference(model)
+            if engine == "onnx":
+                return _compared(model, _compile_onnx(plain), engine)
+            return _compile_openvino(model, plain, precision, calibration)
     except (ValueError, OSError, MemoryError):
         raise
     except ImportError as error:
+        name = error.name or package
         raise ImportError(
-            f"The engine {engine!r} needs the package {error.name or package}. Install it by "
-            f"`pip install {command}`."
+            f"The engine {engine!r} needs the package {name}. Install it by "
+            f"`pip install {'nncf' if name == 'nncf' else command}`."
         ) from error
     except Exception as error:  # the converters raise what they like for layers they do not know
         raise ValueError(
             f"The engine {engine!r} should know the layers of the model. Received: {model.name!r}, "
             f'which it does not take: {first_line(error)} Use the engine "keras".'
         ) from error
-    return function
 
 
 def for_inference(model: keras.Model) -> keras.Model:
@@ -140,30 +163,69 @@ def _compile_keras(model):
     return lambda images: function(tf.constant(images, "float32")).numpy()
 
 
-def _compile_openvino(model, precision):
+def _check_processor(precision):
+    """Raise where the processor does not compute in such numbers."""
     import openvino
 
-    core = openvino.Core()
-    if precision == "bfloat16" and "BF16" not in core.get_property(
+    if precision == "int8":
+        import nncf  # noqa: F401  (before it is looked for after a minute)
+
+        quantize.check_processor()
+    if precision == "bfloat16" and "BF16" not in openvino.Core().get_property(
         "CPU", "OPTIMIZATION_CAPABILITIES"
     ):
         raise ValueError(
             f"{spell('precision')} should be one that the processor computes in. Received: "
             'precision="bfloat16", and this processor has float32 only. Leave it out.'
         )
+
+
+def _compile_openvino(model, plain, precision, calibration):
+    """Return a model as OpenVINO computes it, in 8 bits once it is right in float32."""
+    _check_processor(precision)
+    if precision != "int8":
+        return _compared(
+            model, run_openvino(read_openvino(plain), precision), "openvino", precision
+        )
+    batches = quantize.calibration_images(model, calibration)
+    network = read_openvino(plain)
+    _compared(model, run_openvino(network), "openvino")
+    function = run_openvino(quantize.quantize(network, batches))
+    quantize.check_quantized(model, function, batches[0])
+    return function
+
+
+def read_openvino(model: keras.Model):
+    """Return a model as an `openvino.Model`."""
+    import openvino
+
+    core = openvino.Core()
+    core.set_property({"ENABLE_MMAP": False})  # the file goes
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.xml"
+        model.export(str(path), format="openvino", verbose=False)
+        return core.read_model(path)
+
+
+def run_openvino(network, precision: str = "float32") -> Callable[[np.ndarray], np.ndarray]:
+    """Return an `openvino.Model` as a function of batches of images; threads take turns."""
+    import openvino
+
     settings = {
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
         "CPU_RUNTIME_CACHE_CAPACITY": KERNELS,
     }
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.xml"
-        model.export(str(path), format="openvino", verbose=False)
-        network = core.compile_model(core.read_model(path), "CPU", settings)
-    request = network.create_infer_request()
-    return lambda images: request.infer([images])[0].astype("float32")  # a copy: it is reused
+    request = openvino.Core().compile_model(network, "CPU", settings).create_infer_request()
+    lock = threading.Lock()
+
+    def run(images):
+        with lock:
+            return request.infer([images])[0].astype("float32")  # a copy: it is reused
+
+    return run
 
 
-def _compile_onnx(model, _precision):
+def _compile_onnx(model):
     import onnxruntime
 
     model(np.zeros(_probe_shape(model), "float32"))  # Keras's export needs one call
@@ -175,8 +237,8 @@ def _compile_onnx(model, _precision):
     return lambda images: session.run(None, {name: images})[0]
 
 
-def _compare(model, function, engine, precision):
-    """Raise unless an engine gives Keras's scores of a random image."""
+def _compared(model, function, engine, precision="float32"):
+    """Return the function; raise unless it gives Keras's scores of a random image."""
     image = np.random.default_rng(0).uniform(0, 255, _probe_shape(model)).astype("float32")
     received = function(image)
     # not `compiled`, which would keep what it computes in here
@@ -191,6 +253,7 @@ def _compare(model, function, engine, precision):
             f"{model.name!r} that differ by {worst:.2g} of their scale on a random image. Use "
             'the engine "keras"; the other translates a layer of this model wrongly.'
         )
+    return function
 
 
 def _probe_shape(model):

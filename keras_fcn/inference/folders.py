@@ -18,6 +18,7 @@ from keras_fcn.inference.formats import parse_formats
 from keras_fcn.inference.images import check_model
 from keras_fcn.inference.predict import check_options, errors_of_an_image, predict_image
 from keras_fcn.inference.progress import track
+from keras_fcn.inference.quantize import as_calibration, fingerprint_of
 from keras_fcn.inference.results import Results
 from keras_fcn.inference.sources import check_outputs, find_jobs
 from keras_fcn.lock import locked
@@ -28,6 +29,7 @@ DEFAULTS = {
     "precision": "float32",
     "test_time_augmentation": False,
     "scales": (1,),
+    "calibration": None,
 }
 AHEAD = 2  # images that are read, or wait to be written, beside the one that is predicted
 
@@ -85,8 +87,8 @@ def predict_folder(
             `objects.csv`: number, class, area, centroid, box, mean probability and mean
             intensity.
         white, max_pixels: as in `keras_fcn.datasets.images.read_image`.
-        **options: `tile_size`, `engine`, `precision`, `test_time_augmentation` and `scales`
-            of `predict_image`.
+        **options: `tile_size`, `engine`, `precision`, `calibration`,
+            `test_time_augmentation` and `scales` of `predict_image`.
 
     Returns:
         `FolderResult`.
@@ -106,6 +108,8 @@ def predict_folder(
     """
     output = Path(output)
     check_model(model)
+    if "calibration" in options:
+        options["calibration"] = as_calibration(options["calibration"], white, max_pixels)
     check_options(model, **options)
     results = Results(model, output, parse_formats(output_format, objects), gray)
     channels = model.inputs[0].shape[-1]
@@ -117,7 +121,7 @@ def predict_folder(
     output.mkdir(parents=True, exist_ok=True)
     run = {"weights": ledger.fingerprint(model), "gray": gray, "objects": objects}
     run |= DEFAULTS | {name: value for name, value in options.items() if name in DEFAULTS}
-    run["white"] = white
+    run |= {"white": white, "calibration": fingerprint_of(run["calibration"])}
     run["output_format"] = [kind + suffix for kind, suffix in results.formats.items()]
     known = {name: job for job in jobs for name in job.names}
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -19,6 +20,7 @@ from keras_fcn.inference.ledger import fingerprint
 from keras_fcn.inference.memory import release
 from keras_fcn.inference.predict import OUTPUTS, SYMMETRIES, Pieces, check_options
 from keras_fcn.inference.progress import track
+from keras_fcn.inference.quantize import Calibration, fingerprint_of
 from keras_fcn.inference.tiles import check_tile_size
 from keras_fcn.label_maps import count_classes, to_labels
 from keras_fcn.lock import locked
@@ -38,6 +40,7 @@ def predict_into(
     engine: str = "keras",
     precision: str = "float32",
     test_time_augmentation: bool | str = False,
+    calibration: "str | Path | Calibration | Sequence | None" = None,
 ) -> Path:
     """Predict one image into a file, for images and results larger than memory.
 
@@ -51,7 +54,8 @@ def predict_into(
             and slices, as an array of Zarr or HDF5; a part at a time is read.
         path: what to write: `.npy`, which `numpy.load(path, mmap_mode="r")` opens without
             reading it; `.tif`, in compressed tiles; or `.zarr`, an array of Zarr.
-        tile_size, engine, precision, test_time_augmentation: as in `predict_image`.
+        tile_size, engine, precision, test_time_augmentation, calibration: as in
+            `predict_image`.
         output: "labels", of 8 bits, in a `.tif` with the colours of the classes; or
             "probabilities", float32.
 
@@ -75,14 +79,16 @@ def predict_into(
     check_model(model)
     options = {"engine": engine, "precision": precision}
     options["test_time_augmentation"] = test_time_augmentation
-    check_options(model, tile_size, **options)
+    check_options(model, tile_size, calibration=calibration, **options)
+    options["calibration"] = fingerprint_of(calibration)
     image = check_image(image, model)
     folder = path.with_name(f"{path.name}.part")
     folder.mkdir(exist_ok=True)
     with locked(folder):
         try:
             run = {"weights": fingerprint(model), "image": _digest(image), "output": output}
-            pieces = _begin(folder, run | options, tile_size, model, image)
+            network = compiled(model, engine, precision, calibration)
+            pieces = _begin(folder, run | options, tile_size, model, image, network)
             _fill(folder, pieces, image, _finish(model, output))
             _deliver(folder / TILES, path, classes_of(model).palette)
         except BaseException:
@@ -131,7 +137,7 @@ def _foreign(folder):
     return bool(names - {RUN, TILES, DONE})
 
 
-def _begin(folder, run, tile_size, model, image):
+def _begin(folder, run, tile_size, model, image, network):
     """Return the pieces of a run that begins or, with the same tiles, goes on."""
     run = json.loads(json.dumps(run))
     if _foreign(folder) or ((folder / TILES).exists() and not (folder / RUN).exists()):
@@ -142,7 +148,6 @@ def _begin(folder, run, tile_size, model, image):
     before = read_json(folder / RUN) if (folder / DONE).exists() else None
     if before is not None and tile_size == "auto":
         tile_size = tuple(before["tile_size"])  # what is free may differ by now
-    network = compiled(model, run["engine"], run["precision"])
     symmetries = SYMMETRIES[run["test_time_augmentation"]]
     pieces = Pieces(model, network, image, check_tile_size(tile_size), symmetries)
     run["tile_size"] = pieces.tile_size and list(pieces.tile_size)

@@ -4,6 +4,7 @@ import math
 import numbers
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from keras_fcn.inference.engines import compiled
 from keras_fcn.inference.images import check_image, check_model
 from keras_fcn.inference.memory import choose_tile_size, release
 from keras_fcn.inference.progress import track
+from keras_fcn.inference.quantize import Calibration
 from keras_fcn.inference.tiles import (
     View,
     boxes,
@@ -43,6 +45,7 @@ def predict_image(
     scales: Sequence[float] = (1,),
     precision: str = "float32",
     output: str = "probabilities",
+    calibration: "str | Path | Calibration | Sequence | None" = None,
 ) -> np.ndarray:
     """Predict the class probabilities of every pixel of one image.
 
@@ -74,10 +77,15 @@ def predict_image(
             an up and down.
         scales: the image is predicted at each of these sizes, 1 its own, and the
             results, brought to its size, are averaged.
-        precision: "float32", or "bfloat16" with OpenVINO on a processor that has it.
+        precision: "float32"; with OpenVINO, on a processor that has such numbers, also
+            "bfloat16", or "int8", which is compared with Keras on one of the images that it is
+            calibrated on, and may differ by a few labels in a hundred.
         output: "probabilities", or "labels" for the label of each pixel (see
             `keras_fcn.label_maps.to_labels`); at one scale and in tiles the
             probabilities of the whole image are then never held.
+        calibration: for "int8" at least 10 images such as the network is for, by which numbers
+            become integers, once for each model: a folder of them, as a path or as
+            `keras_fcn.inference.Calibration`, or a list of arrays.
 
     Returns:
         float32 array `(height, width, num_classes)`: probabilities, or scores
@@ -108,7 +116,7 @@ def predict_image(
     check_model(model)
     image = check_image(image, model)
     symmetries = SYMMETRIES[test_time_augmentation]
-    network = compiled(model, engine, precision)
+    network = compiled(model, engine, precision, calibration)
     if list(scales) == [1]:
         finish = to_labels if output == "labels" else None
         return _predict(model, network, image, tile_size, symmetries, finish)
@@ -127,11 +135,12 @@ def check_options(
     tile_size: int | tuple[int, int] | str | None = None,
     engine: str = "keras",
     precision: str = "float32",
+    calibration: "str | Path | Calibration | Sequence | None" = None,
     **averages,
 ) -> None:
     """Raise for options that `predict_image` does not take for a model."""
     _check_averages(**averages)
-    compiled(model, engine, precision)
+    compiled(model, engine, precision, calibration)
     if isinstance(check_tile_size(tile_size), tuple):
         receptive_field_of(model)
 
