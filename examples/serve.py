@@ -8,7 +8,7 @@ Serve a network over HTTP: post a photograph, get the map, the picture, the area
     curl --data-binary @cells.png http://127.0.0.1:8000/objects
 
 `--weights` names pretrained weights, a .keras file, or a file that `keras-fcn export` wrote, which
-then runs in its own runtime. The page http://127.0.0.1:8000/docs describes the endpoints and their
+then runs in its own runtime; what it is not, `--engine` runs. The page http://127.0.0.1:8000/docs describes the endpoints and their
 limits. Without `--port` the script asks its own server for one picture, and ends. It needs FastAPI
 and uvicorn, and scikit-learn for its photograph; it downloads nothing.
 """
@@ -39,11 +39,15 @@ from keras_fcn.datasets.files import read_image
 from keras_fcn.exports import open_export
 from keras_fcn.inference import ObjectSettings, find_objects
 from keras_fcn.inference.measure import measure_objects
+from keras_fcn.inference.predict import check_options
 from keras_fcn.label_maps import to_labels
 from keras_fcn.visualize import overlay, write_png
 
 parser = argparse.ArgumentParser(description="Serve a network over HTTP.")
 parser.add_argument("--weights", default="unet_camvid", help="name, .keras file or exported file")
+parser.add_argument("--engine", default="keras", help="keras, openvino or onnx")
+parser.add_argument("--precision", default="float32", help="of openvino: bfloat16 or int8, too")
+parser.add_argument("--calibration", help="for int8: a folder of images such as it is to serve")
 parser.add_argument("--port", type=int, help="serve there, on 127.0.0.1, until Ctrl-C")
 parser.add_argument("--max-bytes", type=int, default=20_000_000, help="of a file")
 parser.add_argument("--max-pixels", type=int, default=4_000_000, help="of an image")
@@ -86,7 +90,12 @@ most_objects = min(options.max_objects, 65535)  # what a PNG of 16 bits numbers
 def predict(image):
     if exported:
         return network.predict(image[None].astype("float32"))[0]
-    return keras_fcn.predict_image(network, image)
+    return keras_fcn.predict_image(network, image, **how)
+
+
+how = {name: getattr(options, name) for name in ("engine", "precision", "calibration")}
+if not exported:
+    check_options(network, **how)  # before anything is served
 
 
 # %% [markdown]
