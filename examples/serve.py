@@ -8,9 +8,10 @@ Serve a network over HTTP: post a photograph, get the map, the picture, the area
     curl --data-binary @cells.png http://127.0.0.1:8000/objects
 
 `--weights` names pretrained weights, a .keras file, or a file that `keras-fcn export` wrote, which
-then runs in its own runtime; what it is not, `--engine` runs. The page http://127.0.0.1:8000/docs describes the endpoints and their
-limits. Without `--port` the script asks its own server for one picture, and ends. It needs FastAPI
-and uvicorn, and scikit-learn for its photograph; it downloads nothing.
+then runs in its own runtime; the others run by `--engine`. The page http://127.0.0.1:8000/docs
+describes the endpoints and their limits. Without `--port` the script asks its own server for one
+picture, and ends. It needs FastAPI and uvicorn, and scikit-learn for its photograph; it downloads
+nothing.
 """
 
 # %%

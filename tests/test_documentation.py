@@ -35,7 +35,7 @@ def read_blocks(page):
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch, rng):
-    """A folder to work in, with five images and masks, as the pages have them."""
+    """A folder to work in, with images and masks, as the pages have them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     monkeypatch.setattr("keras_fcn.page.serving.serve", lambda *_, **__: None)  # until Ctrl-C
@@ -44,6 +44,10 @@ def workplace(tmp_path, monkeypatch, rng):
         for folder, pixels in (("images", np.dstack([labels * 200] * 3)), ("masks", labels)):
             (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(tmp_path / "data" / folder / f"{number}.png")
+    (tmp_path / "photos").mkdir()
+    for number in range(10):
+        blocks = np.kron(rng.integers(0, 256, (5, 7, 3)), np.ones((8, 8, 1)))
+        Image.fromarray(blocks.astype("uint8")).save(tmp_path / "photos" / f"{number}.png")
     return tmp_path
 
 
