@@ -3,6 +3,7 @@
 import difflib
 import math
 import numbers
+from pathlib import Path
 
 
 def check_model_arguments(input_shape, num_classes, classifier_activation, padding):
@@ -84,3 +85,11 @@ def as_label(name, value):
         if value == int(value):
             return int(value)
     raise ValueError(f"`{name}` should be an integer or None. Received: {name}={value!r}")
+
+
+def expand_home(text):
+    """Return a path that was typed into a shell or the page, with the home folder for `~/`.
+
+    In Python `~` is a name like others, as it is for `open`.
+    """
+    return str(Path(text).expanduser()) if text.startswith("~/") else text

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from keras_fcn.arguments import suggest
+from keras_fcn.remedies import choose
 
 # Arguments of a factory that may differ from the card's: they change no weight.
 FREE_ARGUMENTS = {"weights", "name", "classifier_activation", "dropout", "include_preprocessing"}
@@ -54,10 +55,15 @@ def find_card(name: str) -> dict:
     """
     cards = pretrained()
     if name not in cards:
+        also = choose(
+            "the `weights` of a factory may also be None, 'imagenet', 'pascal_voc', or the path of "
+            "a `.weights.h5` or `.keras` file",
+            "a model of your own is the path of a `.keras` file, and the `--help` of a command "
+            "says what else it takes",
+            page="a model of your own is the path of a `.keras` file",
+        )
         raise ValueError(
-            f"Pretrained weights go by the names {sorted(cards)}; the `weights` of a factory may "
-            "also be None, 'imagenet', 'pascal_voc', or the path of a `.weights.h5` or `.keras` "
-            "file. "
+            f"Pretrained weights go by the names {sorted(cards)}; {also}. "
             f"Received: {name!r}.{suggest(name, [*cards, 'imagenet', 'pascal_voc'])}"
         )
     return cards[name]

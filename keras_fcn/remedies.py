@@ -1,7 +1,8 @@
-"""How an error names an argument: as one types it in Python, or on the command line.
+"""How an error names an argument: as one types it in Python, on the command line, or on the page.
 
 A message is made where the fault is found, which knows nothing of who called. So it
-names arguments through `spell`, and the command line says once that it is the caller.
+names arguments through `spell`, and the command line and the page of `keras-fcn demo`
+say once that they are the caller.
 """
 
 import contextlib
@@ -12,19 +13,30 @@ from collections.abc import Mapping
 OPTIONS = {"num_classes": "--classes"}
 # Options that stand for an argument with one of its values.
 FLAGS = {("instances", "numbers"): "--objects"}
+# Fields of the page; what else it takes are options of the command that started it.
+FIELDS = {"white": "White"}
 
-_shell = False  # not a ContextVar: errors come from threads of tf.data, too
+_caller = "python"  # not a ContextVar: errors come from threads of tf.data, too
+
+
+def on_the_command_line():
+    """Let `spell` name options instead of Python's arguments, within the block."""
+    return _called_from("shell")
+
+
+def on_the_page():
+    """Let `spell` name the page's fields, and options of `keras-fcn demo`, within the block."""
+    return _called_from("page")
 
 
 @contextlib.contextmanager
-def on_the_command_line():
-    """Let `spell` name options instead of Python's arguments, within the block."""
-    global _shell
-    before, _shell = _shell, True
+def _called_from(place):
+    global _caller
+    before, _caller = _caller, place
     try:
         yield
     finally:
-        _shell = before
+        _caller = before
 
 
 def spell(name, value=None):
@@ -43,7 +55,9 @@ def spell(name, value=None):
     ...     spell("values", {0: 0, 255: 1})
     '`--values 0=0 255=1`'
     """
-    if not _shell:
+    if _caller == "page" and name in FIELDS:
+        return f"`{FIELDS[name]}`" if value is None else f"`{FIELDS[name]}: {value}`"
+    if _caller == "python":
         return f"`{name}`" if value is None else f"`{name}={value!r}`"
     if isinstance(value, str) and (name, value) in FLAGS:
         return f"`{FLAGS[name, value]}`"
@@ -52,9 +66,15 @@ def spell(name, value=None):
     return f"`{' '.join([option, *words])}`"
 
 
-def choose(python, shell):
-    """Return the remedy for the caller, where the two differ by more than an argument."""
-    return shell if _shell else python
+def choose(python, shell, page=None):
+    """Return the remedy for the caller, where they differ by more than an argument.
+
+    Args:
+        python: for who calls a function.
+        shell: for who typed a command.
+        page: for who looks at the page; by default as in the shell that started it.
+    """
+    return {"python": python, "shell": shell, "page": page or shell}[_caller]
 
 
 def _words(value):

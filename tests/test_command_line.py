@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from keras_fcn.atomic import replacing
 from keras_fcn.commands import main, models
@@ -175,6 +176,16 @@ def test_an_empty_argument_is_no_folder(arguments, received, capsys):
         main(arguments)
     assert end.value.code == 2
     assert f"should not be empty. Received: {received}. If" in capsys.readouterr().err
+
+
+def test_a_path_of_the_home_folder_is_found_where_the_shell_left_it(monkeypatch, tmp_path, capsys):
+    """In quotes, as a pattern should be, or after `=`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Image.new("L", (8, 8)).save(tmp_path / "a.png")
+    assert main(["check-data", "--images=~/", "--masks", "~/"]) == 1
+    assert "images with masks: 0" in capsys.readouterr().out
+    assert main(["predict", "~/none/*.png", "--weights", "~/none.keras"]) == 1
+    assert f"'{tmp_path}/none.keras'" in capsys.readouterr().err
 
 
 def test_faults_of_the_package_are_not_hidden(monkeypatch):

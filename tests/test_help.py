@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 import keras_fcn
-from keras_fcn.commands import COMMANDS, main
+from keras_fcn.commands import COMMANDS, _parser, main
 from keras_fcn.commands.fields import help_of
+from keras_fcn.inference.formats import KINDS
 from keras_fcn.page.limits import Limits
 from keras_fcn.training import Recipe
 from keras_fcn.tuning.settings import Search
@@ -72,6 +73,70 @@ def test_other_defaults_are_those_of_the_code(capsys):
     assert predict["--output"] == "predictions"
 
 
+def options_of_commands():
+    """Return [(command, its option or argument)], without `--help`."""
+    [commands] = _parser()._subparsers._group_actions
+    return [
+        (name, action)
+        for name, parser in commands.choices.items()
+        for action in parser._actions
+        if action.dest != "help"
+    ]
+
+
+def test_every_option_has_a_help():
+    lacking = [(name, action.dest) for name, action in options_of_commands() if not action.help]
+    assert lacking == []
+    for name, action in options_of_commands():
+        assert action.nargs == 0 or action.metavar or action.choices, (name, action.dest)
+
+
+def test_an_option_is_shown_alike_in_all_commands():
+    """Where it takes the same: a metavar says what to type in its place."""
+    others = {  # these take something else than in other commands
+        ("check-data", "--data"): "DIR",  # no name
+        ("tune", "--weights"): "{imagenet}",
+        ("tune", "--model"): "{unet,fcn}",
+        ("export", "--output"): "PATH",  # mostly a file
+    }
+    shown = {}
+    for name, action in options_of_commands():
+        for option in action.option_strings:
+            metavar = action.metavar or (action.choices and f"{{{','.join(action.choices)}}}")
+            if (name, option) in others:
+                assert metavar == others[name, option]
+            else:
+                assert shown.setdefault(option, metavar) == metavar, (name, option)
+
+
+COMPLETED = {
+    ("predict evaluate export", "weights"): {"unet_camvid", "fcn8s_camvid"},
+    ("predict", "output_format"): set(KINDS),
+    ("predict evaluate", "tile_size"): {"auto"},
+    ("train plan", "weights"): {"unet_camvid", "imagenet", "none"},
+    ("train plan", "model"): {"unet", "fcn8s_at_once"},
+    ("train plan", "optimizer"): {"adamw", "muon", "sgd"},
+    ("train plan", "class_weights"): {"log", "none"},
+    ("train plan", "encoder"): {"vgg16"},
+    ("train plan", "upsampling"): {"transpose", "bilinear"},
+    ("train plan tune", "augment"): {"flip=dihedral", "scale=", "none"},
+    ("train plan tune", "instances"): {"two", "border"},
+    ("train plan tune evaluate", "data"): {"camvid", "shapes/cells"},
+    ("tune", "weights"): {"imagenet"},
+    ("tune", "model"): {"unet", "fcn"},
+    ("tune", "tuner"): {"random", "bayesian"},
+    ("models", "name"): {"unet_isbi2012"},
+}
+
+
+def test_what_has_a_name_is_completed():
+    found = {(name, action.dest): action for name, action in options_of_commands()}
+    for (commands, option), expected in COMPLETED.items():
+        for command in commands.split():
+            completions = set(found[command, option].completer(prefix=""))
+            assert expected <= completions, (command, option)
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -81,10 +146,13 @@ def test_other_defaults_are_those_of_the_code(capsys):
         ("keras-fcn predict --weights unet_c", {"unet_camvid"}),
         ("keras-fcn predict --weights mi", {"mine.keras"}),
         ("keras-fcn predict pho", {"photo.jpg"}),
+        ("keras-fcn models unet_c", {"unet_camvid"}),
+        ("keras-fcn train --weights mi", {"mine.keras", "mine.weights.h5"}),
+        ("keras-fcn plan --data shapes/s", {"shapes/street"}),
     ],
 )
 def test_a_shell_completes(line, expected, tmp_path, pytestconfig):
-    for name in ("mine.keras", "mine.txt", "photo.jpg"):
+    for name in ("mine.keras", "mine.weights.h5", "mine.txt", "photo.jpg"):
         (tmp_path / name).touch()
     asked = {
         "_ARGCOMPLETE": "1",

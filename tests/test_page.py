@@ -1,6 +1,7 @@
 """The page: what it computes, and the page itself in a browser that reaches this computer only."""
 
 import base64
+import html
 import http.client
 import io
 import json
@@ -23,9 +24,11 @@ from PIL import Image
 from keras_fcn import UNet
 from keras_fcn.classes import Classes
 from keras_fcn.commands import main
+from keras_fcn.datasets.images import TRANSPARENT
 from keras_fcn.page import answers, markup, pictures, windows
 from keras_fcn.page.limits import Limits
 from keras_fcn.page.serving import is_loopback
+from keras_fcn.remedies import on_the_page
 
 LIMITS = Limits()
 # The server, in a process in which every connection and every name looked up outside of this
@@ -123,6 +126,43 @@ def test_a_truncated_picture_is_explained_by_its_name(rng):
         pictures.read_picture(picture, LIMITS)
 
 
+@pytest.fixture
+def deep(rng):
+    """A picture of a 12-bit camera, with 8 bits it would be `deep >> 4`."""
+    return rng.integers(0, 4096, (20, 30), "uint16")
+
+
+def test_a_picture_of_12_bits_is_asked_about_in_words_of_the_page(deep):
+    picture = encoded(deep, "deep.tif", format="TIFF")
+    with on_the_page():
+        raster = pictures.open_picture(picture, LIMITS)
+        [remark] = pictures.remarks(picture, raster)
+    assert "`White: 4095` for 12 bits" in remark
+    assert pictures.is_deep(raster)
+    image = pictures.image_of(picture, raster)
+    assert remark in html.unescape(markup.preview("deep.tif", image, [remark]))
+    white = pictures.with_white(picture, 4095)
+    assert pictures.remarks(white, raster) == []
+    expected = np.repeat((deep / 4095 * 255).round()[..., None], 3, axis=-1)
+    np.testing.assert_allclose(pictures.read_picture(white, LIMITS), expected, atol=1)
+
+
+def test_a_picture_of_floats_has_a_remedy_on_the_page(deep):
+    picture = encoded((deep / 4095).astype("float32"), "deep.tif", format="TIFF")
+    with on_the_page(), pytest.raises(ValueError, match="`White: 1`"):
+        pictures.read_picture(picture, LIMITS)
+    assert pictures.is_deep(pictures.open_picture(picture, LIMITS))
+    image = pictures.read_picture(pictures.with_white(picture, 1), LIMITS)
+    np.testing.assert_allclose(image[..., 0], deep / 4095 * 255, atol=0.51)
+
+
+def test_transparency_is_told(rng):
+    picture = encoded(rng.integers(0, 256, (7, 9, 4), "uint8"))
+    raster = pictures.open_picture(picture, LIMITS)
+    assert pictures.remarks(picture, raster) == [TRANSPARENT]
+    assert not pictures.is_deep(raster)
+
+
 def test_samples_are_read():
     assert "cat (scikit-image)" in pictures.samples()
     for name in pictures.samples():
@@ -173,6 +213,25 @@ def test_a_changed_file_is_another_model(tmp_path, rng):
         UNet(num_classes=classes, filters=(4, 8)).save(path)
         model, names = answers.find_model(str(path))
         assert model.output_shape[-1] == len(names) == classes
+
+
+def test_a_model_is_found_as_it_is_typed(gray_model, monkeypatch):
+    folder, name = os.path.split(gray_model)
+    monkeypatch.setenv("HOME", folder)
+    assert answers.find_model(f"  ~/{name} ")[0] is answers.find_model(gray_model)[0]
+
+
+def test_models_nearby_are_listed_and_the_search_has_an_end(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    deepest = tmp_path / "runs" / "first" / "deeper"
+    for folder in (tmp_path, deepest.parent, deepest, tmp_path / ".cache"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "a.keras").touch()
+    (tmp_path / "folder.keras").mkdir()
+    assert answers.nearby_models() == ["a.keras", "runs/first/a.keras"]
+    for number in range(30):
+        (tmp_path / "runs" / f"{number}.png").touch()
+    assert answers.nearby_models(most=20) == ["a.keras"]  # the nearest first
 
 
 def test_models_that_do_not_fit_are_explained(tmp_path, rng):
@@ -330,7 +389,8 @@ def test_pictures_too_narrow_or_too_long_are_refused():
 
 def test_help_needs_no_gradio():
     # A process of its own: in this one, another test may have imported gradio.
-    code = "import sys; sys.modules['gradio'] = None; from keras_fcn.commands import main; main()"
+    code = "import sys; sys.argv[0] = 'keras-fcn'; sys.modules['gradio'] = None;"
+    code += "from keras_fcn.commands import main; main()"
     process = subprocess.run(
         [sys.executable, "-c", code, "demo", "--help"], capture_output=True, text=True, check=True
     )
@@ -532,6 +592,19 @@ def test_bad_files_are_explained(page, folder):
 
 
 @pytest.mark.slow
+def test_a_picture_of_12_bits_gets_its_white(page, folder, picture_file, deep):
+    Image.fromarray(deep).save(folder / "deep.tif")
+    page.upload(folder / "deep.tif")
+    remark = page.wait(".kf-view .kf-remark", ready=lambda e: "White: 4095" in e.text)
+    page.wait(".kf-white input").send_keys("4095\ue007")  # Enter
+    page.wait(".kf-view .kf-preview", ready=lambda e: "12 bits" not in e.text)
+    assert remark not in page.all(".kf-remark")
+    page.upload(picture_file)
+    page.wait(".kf-view .kf-preview", ready=lambda e: "cat.png" in e.text)
+    page.wait("body", ready=lambda _: not page.all(".kf-white input"))
+
+
+@pytest.mark.slow
 def test_a_window_is_dragged_over_the_picture(page):
     from selenium.webdriver import ActionChains
 
@@ -634,8 +707,29 @@ def test_the_guard_of_the_server_sees_a_request_go_out():
     assert "OUTBOUND socket.getaddrinfo example.org" in server.stdout
 
 
-@pytest.mark.slow
-def test_a_port_that_is_taken_is_explained(capsys):
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--vgg16", "none.h5"], "Received: --vgg16 none.h5, which is none. Fetch vgg16_weights"),
+        (["--vgg16", "text.h5"], "should be an HDF5 file. Received: --vgg16 text.h5"),
+        (["--max-pixels", "0"], "--max-pixels: it should be an integer of at least 1"),
+        (["--max-megabytes", "nan"], "--max-megabytes: it should be a finite number above 0"),
+        (["--port", "65536"], "--port: it should be an integer from 0 to 65535"),
+        (["--port", "{taken}"], "Pass another `--port`"),
+        (["--host", "192.0.2.1"], "bound to a free address. Received: 192.0.2.1"),
+    ],
+)
+def test_what_is_wrong_is_told_before_anything_takes_time(
+    words, message, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.h5").write_text("no weights")
+    monkeypatch.setattr("keras_fcn.commands.demo.import_quietly", lambda: pytest.fail("late"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        assert main(["demo", "--port", str(taken.getsockname()[1])]) == 1
-    assert "Pass another `--port`" in capsys.readouterr().err
+        words = [word.format(taken=taken.getsockname()[1]) for word in words]
+        try:
+            status = main(["demo", *words])
+        except SystemExit as end:  # an error of usage
+            status = end.code
+    assert status in (1, 2)
+    assert message in capsys.readouterr().err

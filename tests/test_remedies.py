@@ -1,6 +1,6 @@
 import pytest
 
-from keras_fcn.remedies import choose, on_the_command_line, spell
+from keras_fcn.remedies import choose, on_the_command_line, on_the_page, spell
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,14 @@ def test_arguments_are_named_as_the_caller_types_them(name, value, python, shell
         assert spell(name, value) == shell
         assert choose("python", "shell") == "shell"
     assert choose("python", "shell") == "python"
+
+
+def test_the_page_names_its_field_and_the_options_of_its_command():
+    with on_the_command_line():
+        with on_the_page():
+            assert spell("white", 4095) == "`White: 4095`"
+            assert spell("white") == "`White`"
+            assert spell("max_pixels", 9) == "`--max-pixels 9`"
+            assert choose("python", "shell") == "shell"
+            assert choose("python", "shell", "page") == "page"
+        assert spell("white", 4095) == "`--white 4095`"

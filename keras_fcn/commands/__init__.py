@@ -13,6 +13,7 @@ import sys
 import textwrap
 import warnings
 
+from keras_fcn.arguments import expand_home
 from keras_fcn.commands import (
     check_data,
     demo,
@@ -40,8 +41,9 @@ def main(arguments=None):
     """Run the command line; return the exit status."""
     parser = _parser()
     complete(parser)
-    _refuse_empty(parser, sys.argv[1:] if arguments is None else arguments)
-    options = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    _refuse_empty(parser, words)
+    options = parser.parse_args([_expand_home(word) for word in words])
     if arguments is None:
         signal.signal(signal.SIGTERM, _end)
     with on_the_command_line(), warnings.catch_warnings():
@@ -73,6 +75,12 @@ def _refuse_empty(parser, words):
                 f"an argument should not be empty. Received: {received}. If it is a variable of "
                 "the shell, set it."
             )
+
+
+def _expand_home(word):
+    """Return an argument with the home folder for `~/`, which shells leave in quotes or after =."""
+    option, path = re.fullmatch(r"(--[\w-]+=)?(.*)", word, re.DOTALL).groups(default="")
+    return option + expand_home(path)
 
 
 def _end(*_):

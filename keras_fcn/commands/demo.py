@@ -1,10 +1,14 @@
 """`keras-fcn demo`: a page on this computer."""
 
+import argparse
 from pathlib import Path
 
+from keras_fcn.commands.quiet import import_quietly
+from keras_fcn.commands.shared import count
 from keras_fcn.page.limits import Limits
 
 EXAMPLE = "keras-fcn demo --port 8080"
+HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file begins
 
 
 def add(commands):
@@ -24,24 +28,24 @@ def add(commands):
     )
     demo.add_argument(
         "--port",
-        type=int,
+        type=_port,
         default=7860,
         metavar="N",
         help="0 for any free one (default %(default)s)",
     )
     demo.add_argument(
         "--max-pixels",
-        type=int,
+        type=count,
         default=Limits.pixels,
         metavar="N",
-        help="of a picture (default %(default)s)",
+        help="the most pixels of a picture (default %(default)s)",
     )
     demo.add_argument(
         "--max-megabytes",
-        type=float,
+        type=_megabytes,
         default=Limits.megabytes,
-        metavar="N",
-        help="of a picture (default %(default)s)",
+        metavar="X",
+        help="the largest file of a picture (default %(default)s)",
     )
     demo.add_argument(
         "--vgg16",
@@ -50,15 +54,55 @@ def add(commands):
         help="VGG16's weights with its dense layers, as "
         "vgg16_weights_tf_dim_ordering_tf_kernels.h5, for the second tab",
     )
-    demo.set_defaults(run=run)
+    demo.set_defaults(run=run, imports_keras=False)  # until what is given has been looked at
 
 
 def run(options):
     """Run `keras-fcn demo`."""
-    from keras_fcn.page.serving import serve
+    from keras_fcn.page.serving import bind, serve
 
     limits = Limits(options.max_megabytes, options.max_pixels)
-    serve(options.host, options.port, limits, options.vgg16, started=_tell)
+    if options.vgg16 is not None:
+        _check_vgg16(options.vgg16)
+    with bind(options.host, options.port) as listening:
+        import_quietly()
+        serve(listening, options.host, limits, options.vgg16, started=_tell)
+
+
+def _check_vgg16(path):
+    """Raise for what can't be a file of weights."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"VGG16's weights should be in a file. Received: --vgg16 {path}, which is none. Fetch "
+            "vgg16_weights_tf_dim_ordering_tf_kernels.h5, as `keras.applications.VGG16()` does "
+            "into ~/.keras/models, or leave --vgg16 out."
+        )
+    with path.open("rb") as file:
+        if file.read(len(HDF5)) != HDF5:
+            raise ValueError(
+                f"VGG16's weights should be an HDF5 file. Received: --vgg16 {path}, which is none. "
+                "Fetch it again, or leave --vgg16 out."
+            )
+
+
+def _port(text):
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(
+            f"it should be an integer from 0 to 65535. Received: {text!r}. 0 takes any free one."
+        )
+    return int(text)
+
+
+def _megabytes(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(
+            f"it should be a finite number above 0. Received: {text!r}. 20 is the default."
+        )
+    return value
 
 
 def _tell(address):

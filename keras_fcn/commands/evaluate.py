@@ -5,6 +5,7 @@ import sys
 import warnings
 from pathlib import Path
 
+from keras_fcn.commands import completion
 from keras_fcn.commands.shared import (
     add_file_options,
     add_mask_options,
@@ -31,13 +32,16 @@ def add(commands):
     evaluate.add_argument(
         "--masks", type=Path, metavar="DIR", help="0001.png belongs to 0001.jpg in --images"
     )
-    evaluate.add_argument(
+    source = evaluate.add_argument(
         "--data",
         metavar="DIR|NAME",
         help="instead: a folder of images and masks, or a data set, as camvid or shapes/cells",
     )
+    source.completer = completion.data
     evaluate.add_argument(
-        "--split", help="what of --data to evaluate on, as val or 'all[80%%:]', unseen in training"
+        "--split",
+        metavar="SPLIT",
+        help="what of --data to evaluate on, as val or 'all[80%%:]', unseen in training",
     )
     add_mask_options(evaluate)
     add_file_options(evaluate)

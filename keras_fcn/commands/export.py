@@ -19,7 +19,13 @@ def add(commands):
         "how far that is from Keras.",
     )
     add_weights(export)
-    export.add_argument("--format", required=True, choices=FORMATS)
+    export.add_argument(
+        "--format",
+        required=True,
+        choices=FORMATS,
+        help="what to write: a SavedModel of TensorFlow, a file of ONNX, LiteRT or OpenVINO, or a "
+        "package of the BioImage Model Zoo",
+    )
     export.add_argument(
         "--output",
         type=Path,

@@ -6,12 +6,37 @@ import re
 import typing
 
 from keras_fcn.arguments import suggest
-from keras_fcn.datasets.augmentation import Augmentation
+from keras_fcn.commands import completion
+from keras_fcn.datasets.augmentation import FLIPS, Augmentation
 from keras_fcn.remedies import OPTIONS, spell
 from keras_fcn.training.recipe import PLANNED
 
+# What stands for the value of an option in the help, where its type does not say it.
+METAVARS = {
+    "data": "DIR|NAME",
+    "split": "SPLIT",
+    "validation": "SPLIT",
+    "ignore": "LABEL",
+    "values": "VALUE=LABEL",
+    "colors": "R,G,B=LABEL",
+    "mask_suffix": "TEXT",
+    "white": "VALUE",
+    "weights": "NAME|FILE",
+}
+INSTANCES = ("two", "border")
+AUGMENTATIONS = [
+    *(f"flip={flip}" for flip in FLIPS if flip),
+    *(f"{field.name}=" for field in dataclasses.fields(Augmentation) if field.name != "flip"),
+    "none",
+]
+COMPLETERS = {
+    "data": completion.data,
+    "weights": completion.first_weights,
+    "augment": completion.choices(AUGMENTATIONS),
+}
 
-def add_fields(parser, settings, names, required=()):
+
+def add_fields(parser, settings, names, required=(), choices=()):
     """Add an option for each of the named fields of a dataclass.
 
     An option is named as its field, with hyphens; its help is what the docstring of the
@@ -22,19 +47,31 @@ def add_fields(parser, settings, names, required=()):
         settings: the dataclass.
         names: names of fields.
         required: those that must be given.
+        choices: {name: the values that the dataclass takes}, for the help and the shell; the
+            dataclass itself refuses others, and says which is near.
     """
+    choices = {"instances": INSTANCES, **dict(choices)}
     types = typing.get_type_hints(settings)
     texts = help_of(settings)
     for name in names:
         text = _with_default(texts[name].replace("`", ""), getattr(settings, name, None))
-        parser.add_argument(
+        how = _how(types[name])
+        if name in choices:
+            how["metavar"] = f"{{{','.join(choices[name])}}}"
+        elif name in METAVARS:
+            how["metavar"] = METAVARS[name]
+        option = parser.add_argument(
             OPTIONS.get(name, f"--{name.replace('_', '-')}"),
             dest=name,
             help=text.replace("%", "%%"),
             required=name in required,
             default=argparse.SUPPRESS,
-            **_how(types[name]),
+            **how,
         )
+        if name in choices:
+            option.completer = completion.choices(choices[name])
+        elif name in COMPLETERS:
+            option.completer = COMPLETERS[name]
 
 
 def _with_default(text, default):
@@ -78,7 +115,7 @@ def _how(kind):
     if Augmentation in kinds:
         return {"type": augmentation, "nargs": "+", "metavar": "NAME=VALUE"}
     if dict in kinds:
-        return {"type": pixel_label, "nargs": "+", "metavar": "PIXEL=LABEL"}
+        return {"type": pixel_label, "nargs": "+"}
     if tuple[tuple, ...] in kinds:
         return {"type": color, "nargs": "+", "metavar": "R,G,B"}
     for item, metavar in ((int, "N"), (str, "NAME")):

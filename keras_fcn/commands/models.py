@@ -2,6 +2,8 @@
 
 import json
 
+from keras_fcn.commands.completion import names
+
 EXAMPLE = "keras-fcn models unet_camvid"
 
 
@@ -13,7 +15,10 @@ def add(commands):
         description="Lists the pretrained weights, or prints the card of one as JSON: network, "
         "classes, data and its licence, scores, command, seed, hardware, sha256.",
     )
-    models.add_argument("name", nargs="?", metavar="NAME", help="print the card of these weights")
+    name = models.add_argument(
+        "name", nargs="?", metavar="NAME", help="print the card of these weights"
+    )
+    name.completer = names
     models.set_defaults(run=run, imports_keras=False)
 
 

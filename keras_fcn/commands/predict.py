@@ -3,9 +3,11 @@
 import sys
 from pathlib import Path
 
+from keras_fcn.commands.completion import choices
 from keras_fcn.commands.shared import add_image_options, add_model, prediction_options
 
 SHOWN = 20  # images named on standard output
+KINDS = ("labels", "overlay", "objects", "outlines", "probabilities")
 TITLES = {"labels": "label map"}
 EXAMPLE = "keras-fcn predict photo.jpg --weights unet_camvid"
 
@@ -35,7 +37,7 @@ def add(commands):
         metavar="DIR",
         help="where to write (default %(default)s)",
     )
-    predict.add_argument(
+    output_format = predict.add_argument(
         "--output-format",
         nargs="+",
         metavar="KIND[.SUFFIX]",
@@ -43,6 +45,7 @@ def add(commands):
         "and outlines; as .png, .tif (tiled, compressed) or .npy, for example labels.tif "
         "probabilities.npy (default: labels.png overlay.png)",
     )
+    output_format.completer = choices(KINDS)
     predict.add_argument(
         "--gray",
         action="store_true",

@@ -3,8 +3,8 @@
 import argparse
 import re
 
-from keras_fcn.commands.completion import weights
-from keras_fcn.commands.fields import pixel_label
+from keras_fcn.commands.completion import choices, weights
+from keras_fcn.commands.fields import INSTANCES, pixel_label
 
 
 def add_weights(parser):
@@ -21,13 +21,14 @@ def add_weights(parser):
 def add_model(parser):
     """Add the options that say which model predicts, and how."""
     add_weights(parser)
-    parser.add_argument(
+    tile_size = parser.add_argument(
         "--tile-size",
         type=_tile_size,
         metavar="N|auto",
         help="predict large images in pieces of N pixels a side, auto: as large as fit into the "
         "free memory; the result is the same",
     )
+    tile_size.completer = choices(("auto", "512"))
     parser.add_argument(
         "--tta",
         action="store_true",
@@ -94,7 +95,7 @@ def add_file_options(parser):
     )
     parser.add_argument(
         "--instances",
-        choices=("two", "border"),
+        choices=INSTANCES,
         help="the masks number objects, or are several an image, one for each object: two for the "
         "classes background and object, border for a third class where objects touch",
     )
@@ -111,10 +112,19 @@ def add_image_options(parser):
     )
     parser.add_argument(
         "--max-pixels",
-        type=int,
+        type=count,
         metavar="N",
         help="the most pixels that an image may have (default: about 179 million)",
     )
+
+
+def count(text):
+    """Return an integer of at least 1."""
+    if not re.fullmatch(r"0*[1-9]\d*", text):
+        raise argparse.ArgumentTypeError(
+            f"it should be an integer of at least 1. Received: {text!r}."
+        )
+    return int(text)
 
 
 def _tile_size(text):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from keras_fcn.commands.fields import add_fields, collect
-from keras_fcn.training.recipe import Recipe
+from keras_fcn.training.recipe import CLASS_WEIGHTS, FACTORIES, OPTIMIZERS, UPSAMPLINGS, Recipe
 
 DATA = (
     "data", "split", "validation", "num_classes", "class_names", "class_colors", "ignore",
@@ -18,7 +18,13 @@ COURSE = (
     "border_weights", "freeze_encoder", "early_stopping", "seed", "mixed_precision",
     "data_parallel", "deterministic",
 )  # fmt: skip
-
+CHOICES = {
+    "model": tuple(FACTORIES),
+    "encoder": ("vgg16",),
+    "upsampling": UPSAMPLINGS,
+    "optimizer": OPTIMIZERS,
+    "class_weights": CLASS_WEIGHTS,
+}
 EXAMPLE = "keras-fcn train --data data --output runs/first"
 
 
@@ -50,7 +56,7 @@ def add(commands):
 def add_recipe(parser):
     """Add the options of a `Recipe`."""
     for title, names in (("data", DATA), ("network", NETWORK), ("course", COURSE)):
-        add_fields(parser.add_argument_group(title), Recipe, names)
+        add_fields(parser.add_argument_group(title), Recipe, names, choices=CHOICES)
 
 
 def make_recipe(options):

@@ -4,9 +4,10 @@ from pathlib import Path
 
 from keras_fcn.commands.fields import add_fields, collect
 from keras_fcn.commands.train import DATA
-from keras_fcn.tuning.settings import Search
+from keras_fcn.tuning.settings import MODELS, TUNERS, Search
 
 SEARCH = ("trials", "tuner", "model", "weights", "max_parameters", "epochs", "steps", "seed")
+CHOICES = {"tuner": TUNERS, "model": MODELS, "weights": ("imagenet",)}
 EXAMPLE = "keras-fcn tune --data data --trials 10 --output runs/search"
 
 
@@ -21,7 +22,7 @@ def add(commands):
     )
     tune.add_argument("--output", required=True, type=Path, metavar="DIR", help="where to write")
     add_fields(tune.add_argument_group("data"), Search, DATA, required=("data",))
-    add_fields(tune.add_argument_group("search"), Search, SEARCH)
+    add_fields(tune.add_argument_group("search"), Search, SEARCH, choices=CHOICES)
     tune.set_defaults(run=run)
 
 

@@ -84,9 +84,8 @@ def read_image(
     (427, 640, 3)
     """
     raster = read_raster(path, max_pixels, channels)
-    largest = largest_pixel(raster)
-    if white is None and is_dark(largest):
-        warnings.warn(dark_message(largest), stacklevel=1)  # once for all files
+    if white is None and (question := dark_question(raster)):
+        warnings.warn(question, stacklevel=1)  # once for all files
     return to_image(raster, path, channels, white, mask_shape)
 
 
@@ -164,6 +163,21 @@ def largest_pixel(raster: Raster) -> int | None:
 def is_dark(largest: int | None) -> bool:
     """Return whether pixels of 16 bits seem to be those of a camera of fewer."""
     return largest is not None and 0 < largest < 2**DARK_BITS
+
+
+def dark_question(raster: Raster) -> str | None:
+    """Return what to say of a raster whose pixels seem to be those of a camera of fewer bits."""
+    largest = largest_pixel(raster)
+    return dark_message(largest) if is_dark(largest) else None
+
+
+def is_see_through(raster: Raster) -> bool:
+    """Return whether pixels are transparent; `TRANSPARENT` says what becomes of them."""
+    if not raster.alpha:
+        return False
+    alpha = raster.pixels[..., -1]
+    opaque = 1 if alpha.dtype.kind == "f" else np.iinfo(alpha.dtype).max
+    return bool((alpha < opaque).any())
 
 
 def dark_message(largest: int) -> str:

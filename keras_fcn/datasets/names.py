@@ -46,7 +46,7 @@ def read_classes(
         colors, instances, mask_suffix: as in `load`.
 
     Returns:
-        `keras_fcn.classes.Classes`; None where nothing says how many classes there
+        `keras_fcn.Classes`; None where nothing says how many classes there
         are. A class that nothing names is "class N".
 
     Raises:

@@ -1,12 +1,16 @@
 """What a segmentation model sees in a picture."""
 
+import contextlib
 import dataclasses
 import functools
+import itertools
+import os
 import time
 from pathlib import Path
 
 import numpy as np
 
+from keras_fcn.arguments import expand_home
 from keras_fcn.cards import pretrained
 from keras_fcn.catalogue import classes_of, load_model
 from keras_fcn.classes import Classes
@@ -17,6 +21,7 @@ from keras_fcn.visualize import entropy_map, overlay
 TILE = 1024  # pixels: larger pictures are predicted in tiles
 KEPT_MODELS = 3
 MOST_CLASSES = 256  # of a palette PNG
+MOST_ENTRIES = 5000  # files and folders that are looked at for models
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,19 +54,50 @@ class Answer:
 
 def choices():
     """Return the names of the shipped weights, and the `.keras` files nearby."""
-    nearby = {*Path().glob("*.keras"), *Path().glob("*/*.keras"), *Path().glob("*/*/*.keras")}
-    return [*pretrained(), *sorted(map(str, nearby))]
+    return [*pretrained(), *nearby_models()]
+
+
+def nearby_models(folder=".", most=MOST_ENTRIES):
+    """Return the paths of the `.keras` files in a folder, and up to two folders deeper.
+
+    Args:
+        folder: where to look.
+        most: files and folders to look at, the nearest first: the folder may be the top of
+            a disk, and the page should open at once.
+    """
+    entries = itertools.islice(_walk(folder), most)
+    return sorted(
+        os.path.normpath(entry.path)
+        for entry in entries
+        if entry.name.endswith(".keras") and entry.is_file()
+    )
+
+
+def _walk(folder, deep=2):
+    """Yield what is in a folder, then what is in the folders in it; nothing hidden."""
+    folders = [folder]
+    for _ in range(deep + 1):
+        deeper = []
+        for path in folders:
+            with contextlib.suppress(OSError), os.scandir(path) as entries:
+                for entry in entries:
+                    if not entry.name.startswith("."):
+                        yield entry
+                        deeper += [entry.path] if entry.is_dir() else []
+        folders = deeper
 
 
 def find_model(name):
     """Return a model and its `Classes`; the last few are kept.
 
     Args:
-        name: a shipped name, or the path of a `.keras` file.
+        name: a shipped name, or the path of a `.keras` file, as it is typed: with spaces
+            around it, or `~` for the home folder.
 
     Raises:
         ValueError, FileNotFoundError: for anything else.
     """
+    name = expand_home(name.strip())
     path = Path(name)
     changed = path.stat().st_mtime_ns if path.is_file() else None
     return _load(name, changed)
@@ -97,6 +133,7 @@ def answer(name, read):
         ValueError: for a picture or a model that does not do; the message says why.
         FileNotFoundError: for a model file that is not there.
     """
+    name = name.strip()
     image = read(3)
     model, classes = find_model(name)
     channels = model.input_shape[-1]

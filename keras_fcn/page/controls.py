@@ -5,6 +5,10 @@ import functools
 import gradio as gr
 
 from keras_fcn.page import markup, pictures
+from keras_fcn.remedies import FIELDS
+
+# Errors whose message explains what went wrong.
+EXPECTED = (ValueError, OSError, ImportError, MemoryError)
 
 # The browser reads the file, and holds it; only pictures within the limit are sent.
 UPLOAD = """
@@ -31,7 +35,7 @@ def explained(answer):
     def wrapped(*arguments):
         try:
             return answer(*arguments)
-        except (ValueError, OSError, ImportError) as error:
+        except EXPECTED as error:
             return markup.error(error)
 
     return wrapped
@@ -65,14 +69,33 @@ def picture_input(limits):
     )
     names = list(pictures.samples())
     sample = gr.Dropdown(names, value=None, label="or take a sample", elem_classes="kf-sample")
+    white = gr.Number(
+        None,
+        label=FIELDS["white"],
+        info="the value that is white in this picture, as 4095 of a 12-bit camera",
+        visible=False,  # until a picture has more than 8 bits
+        elem_classes="kf-white",
+    )
     view = gr.HTML(apply_default_css=False, elem_classes="kf-view")
 
-    @explained
     def show(picture):
-        return markup.preview(picture["name"], pictures.read_picture(picture, limits))
+        deep = False
+        try:
+            raster = pictures.open_picture(picture, limits)
+            deep = pictures.is_deep(raster)
+            image, remarks = pictures.image_of(picture, raster), pictures.remarks(picture, raster)
+            shown = markup.preview(picture["name"], image, remarks)
+        except EXPECTED as error:
+            shown = markup.error(error)
+        return {view: shown, white: gr.Number((picture or {}).get("white"), visible=deep)}
 
-    on(picture.upload, show, picture, view)
+    shows = {"fn": show, "inputs": picture, "outputs": [view, white]}
+    on(picture.upload, *shows.values())
     on(sample.input, pictures.sample_picture, sample, picture).then(
-        show, picture, view, api_visibility="private"
+        **shows, api_visibility="private"
     )
+    for event in (white.submit, white.blur):  # Enter, or leaving the field
+        on(event, pictures.with_white, [picture, white], picture).then(
+            **shows, api_visibility="private"
+        )
     return picture

@@ -14,14 +14,15 @@ def error(message):
     return f'<div class="kf-error" role="alert">{html.escape(str(message))}</div>'
 
 
-def preview(name, image):
-    """Return a small view of the picture that will be used."""
+def preview(name, image, remarks=()):
+    """Return a small view of the picture that will be used, with remarks on it."""
     height, width = image.shape[:2]
+    notes = "".join(f'<p class="kf-remark">{html.escape(remark)}</p>' for remark in remarks)
     small = Image.fromarray(image)
     small.thumbnail((600, 440))
     return (
         f'<div class="kf-preview"><img alt="the picture" src="{data_url(small)}">'
-        f"{html.escape(name)}, {width} x {height} pixels</div>"
+        f"{html.escape(name)}, {width} x {height} pixels{notes}</div>"
     )
 
 

@@ -9,7 +9,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from keras_fcn.datasets.files import read_image
+from keras_fcn.datasets.images import (
+    TRANSPARENT,
+    dark_question,
+    is_see_through,
+    read_raster,
+    to_image,
+)
 
 # name on the page: (package, file inside it); these need no download
 SAMPLES = {
@@ -30,11 +36,11 @@ PNG = {"format": "PNG"}
 
 
 def read_picture(picture, limits, channels=3):
-    """Decode a picture, after a check of its bytes and of the pixels that its header tells.
+    """Decode a picture.
 
     Args:
-        picture: dict of `name`, `size` in bytes, and `data`, the file in base64; None when
-            the file was too large to be sent.
+        picture: as of `open_picture`, and `white`, the value that becomes 255 in a picture
+            of more than 8 bits; None for what the file says.
         limits: `Limits`.
         channels: 1 for gray, 3 for RGB.
 
@@ -45,9 +51,43 @@ def read_picture(picture, limits, channels=3):
         ValueError: without a picture, for one beyond the limits, or a file that is no
             image; it says what came, and what to do.
     """
+    return image_of(picture, open_picture(picture, limits, channels), channels)
+
+
+def image_of(picture, raster, channels=3):
+    """Return what `read_picture` does of a raster that `open_picture` gave."""
+    return to_image(raster, _name(picture), channels, picture.get("white"))
+
+
+def remarks(picture, raster):
+    """Return what the reader should know of a picture: a list of messages."""
+    dark = dark_question(raster) if picture.get("white") is None else None
+    return [*filter(None, [dark]), *([TRANSPARENT] if is_see_through(raster) else [])]
+
+
+def is_deep(raster):
+    """Return whether a picture has more than 8 bits, so that it matters what is white."""
+    return raster.pixels.dtype.itemsize > 1
+
+
+def open_picture(picture, limits, channels=3):
+    """Read a picture's pixels, after a check of its bytes and of the pixels its header tells.
+
+    Args:
+        picture: dict of `name`, `size` in bytes, and `data`, the file in base64; None when
+            the file was too large to be sent.
+        limits: `Limits`.
+        channels: 1 for gray, 3 for RGB.
+
+    Returns:
+        `keras_fcn.datasets.images.Raster`.
+
+    Raises:
+        ValueError: as `read_picture`.
+    """
     if not picture:
         raise ValueError("There is no picture yet. Drop one, or choose a sample.")
-    name = Path(str(picture.get("name", ""))).name or "picture"
+    name = _name(picture)
     data = picture.get("data") or ""
     limits.check_bytes(name, max(int(picture.get("size") or 0), len(data) * 3 // 4 - 2))
     try:
@@ -77,13 +117,17 @@ def read_picture(picture, limits, channels=3):
     return _decode(content, name, limits, channels)
 
 
+def _name(picture):
+    return Path(str(picture.get("name", ""))).name or "picture"
+
+
 def _decode(content, name, limits, channels):
     """Read the pixels by way of a file that is gone before this returns."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_bytes(content)
         try:
-            return read_image(path, channels, max_pixels=limits.pixels)
+            return read_raster(path, limits.pixels, channels)
         except ValueError as error:
             raise ValueError(str(error).replace(str(path), name)) from error
 
@@ -107,6 +151,11 @@ def sample_picture(name):
         "size": len(content),
         "data": base64.b64encode(content).decode(),
     }
+
+
+def with_white(picture, white):
+    """Return a picture as the browser sent it, with the value that is white in it."""
+    return None if picture is None else {**picture, "white": white or None}
 
 
 def data_url(picture, form=JPEG):

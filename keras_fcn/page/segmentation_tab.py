@@ -41,8 +41,7 @@ def add(limits, own_files):
 
     @explained
     def segment(picture, *chosen):
-        chosen = [(name or "").strip() for name in chosen]
-        chosen = [name for name in chosen if name not in ("", ONE_MODEL)]
+        chosen = [name for name in chosen if (name or "").strip() not in ("", ONE_MODEL)]
         if not chosen:
             raise ValueError("A model should be chosen. Received: none. Choose one of the list.")
         read = functools.partial(pictures.read_picture, picture, limits)

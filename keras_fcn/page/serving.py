@@ -4,12 +4,13 @@ Gradio reads its settings from the environment when it is imported, so they are 
 first.
 """
 
+import importlib.util
 import ipaddress
 import os
 import socket
 import tempfile
 
-from keras_fcn.remedies import spell
+from keras_fcn.remedies import on_the_page, spell
 
 OFFLINE = {
     "GRADIO_ANALYTICS_ENABLED": "False",
@@ -28,38 +29,54 @@ CLOSED = ("/gradio_api/file", "/gradio_api/proxy", "/gradio_api/stream", "/gradi
 OVERHEAD = 8_000_000  # bytes of a question beside a picture: a scaled one, scores, names
 
 
-def serve(host, port, limits, vgg16=None, started=print):
-    """Serve the page until Ctrl-C.
+def bind(host, port):
+    """Return a socket that listens at an address; nothing that takes time comes before.
 
     Args:
         host: address to bind to.
         port: its port; 0 for a free one.
-        limits: `keras_fcn.page.limits.Limits`.
-        vgg16: path of VGG16's weights file for the second tab, or None.
-        started: function that takes the page's address once it can be opened.
 
     Raises:
         ImportError: without Gradio; it says how to install it.
         OSError: when the address is not to be had; it says what to do.
     """
+    if importlib.util.find_spec("gradio") is None:
+        raise ImportError(
+            "The page is drawn by Gradio. Received: no such package. Install it: "
+            "`pip install 'keras-fcn[demo]'`."
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(
+            f"The page should be bound to a free address. Received: {host}, port {port}: {error}. "
+            f"Pass another {spell('port')}, 0 for any free one."
+        ) from error
+
+
+def serve(listening, host, limits, vgg16=None, started=print):
+    """Serve the page until Ctrl-C.
+
+    Args:
+        listening: socket of `bind`.
+        host: address that it is bound to.
+        limits: `keras_fcn.page.limits.Limits`.
+        vgg16: path of VGG16's weights file for the second tab, or None.
+        started: function that takes the page's address once it can be opened.
+    """
     with tempfile.TemporaryDirectory(prefix="keras-fcn-") as folder:
         os.environ.update(OFFLINE, GRADIO_TEMP_DIR=folder)
         app = application(host, limits, vgg16)
-        with _bind(host, port) as listening:
-            started(_address(host, listening.getsockname()[1]))
+        started(_address(host, listening.getsockname()[1]))
+        with on_the_page():
             _run(app, listening)
 
 
 def application(host, limits, vgg16):
     """Return the page as an ASGI application; arguments as of `serve`."""
-    try:
-        import gradio
-    except ImportError as error:
-        raise ImportError(
-            "The page is drawn by Gradio. Received: no such package. Install it: "
-            "`pip install 'keras-fcn[demo]'`."
-        ) from error
     import fastapi
+    import gradio
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     from keras_fcn.page.app import build, look
@@ -149,18 +166,6 @@ def is_loopback(host):
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _bind(host, port):
-    """Return a socket that listens at an address."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        raise OSError(
-            f"The page should be bound to a free address. Received: {host}, port {port}: {error}. "
-            f"Pass another {spell('port')}, 0 for any free one."
-        ) from error
 
 
 def _address(host, port):

@@ -6,7 +6,7 @@ import gradio as gr
 import numpy as np
 
 from keras_fcn.page import markup, pictures, windows
-from keras_fcn.page.controls import explained, on, picture_input
+from keras_fcn.page.controls import EXPECTED, explained, on, picture_input
 
 SMALL = "small VGG, fitted here"
 VGG16 = "VGG16"
@@ -72,7 +72,7 @@ def add(limits, vgg16):
             pair = find(network)
             image = windows.fit_size(pictures.read_picture(picture, limits), pair.window)
             scores, seconds = windows.slide(pair, image)
-        except (ValueError, OSError, ImportError) as error:
+        except EXPECTED as error:
             return {kernels: markup.error(error)}
         best = int(scores.mean((0, 1)).argmax())
         rows, columns = scores.shape[:2]

@@ -7,6 +7,7 @@ from keras_fcn.remedies import spell
 from keras_fcn.training.recipe import Task
 
 TUNERS = ("random", "hyperband", "bayesian", "grid")
+MODELS = ("unet", "fcn")
 # What a recipe takes over from the search: all of the data, but not how long to train.
 DATA = [
     field.name
@@ -56,7 +57,7 @@ class Search(Task):
             if name == "trials" or self.max_parameters is not None:
                 check_positive_integer(name, getattr(self, name))
         check_choice("tuner", self.tuner, TUNERS)
-        check_choice("model", self.model, ("unet", "fcn"))
+        check_choice("model", self.model, MODELS)
         check_choice("weights", self.weights, (None, "imagenet"))
         if self.weights and self.model == "unet":
             raise ValueError(
