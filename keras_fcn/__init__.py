@@ -9,9 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what type checkers and editors see of the lazy names
+    from keras_fcn import (
+        datasets,
+        exports,
+        inference,
+        layers,
+        losses,
+        metrics,
+        optimizers,
+        training,
+        tuning,
+        visualize,
+    )
     from keras_fcn.caffe import load_caffemodel
     from keras_fcn.cards import pretrained
     from keras_fcn.catalogue import classes_of, from_pretrained, load_model, set_classes
+    from keras_fcn.classes import Classes
     from keras_fcn.convolutionize import compare, dense_to_conv, fully_convolutional, window_of
     from keras_fcn.evaluation import evaluate
     from keras_fcn.exports import export
@@ -27,11 +40,13 @@ if TYPE_CHECKING:  # what type checkers and editors see of the lazy names
     from keras_fcn.tuning import HyperFCN, HyperUNet
     from keras_fcn.unet import UNet
     from keras_fcn.vgg16 import load_vgg16
+    from keras_fcn.visualize import architecture
 
 __version__ = "0.1.0"
 
 # Where each public name is: the module of a function or class, or the module itself.
 _MODULES = {
+    "Classes": "classes",
     "FCN8s": "fcn",
     "FCN8sAtOnce": "fcn",
     "FCN16s": "fcn",
@@ -74,7 +89,7 @@ _MODULES = {
 __all__ = [name for name in _MODULES if name not in ("HyperFCN", "HyperUNet", "tuning")]
 
 
-def __getattr__(name):
+def _import(name):
     """Import a public name when it is first asked for."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -82,6 +97,10 @@ def __getattr__(name):
     value = getattr(module, name, module)
     globals()[name] = value
     return value
+
+
+if not TYPE_CHECKING:  # to a type checker, every name would be there
+    __getattr__ = _import
 
 
 def __dir__():

@@ -121,7 +121,7 @@ def classes_of(model: keras.Model) -> Classes:
         model: Keras model with one output, `(batch, rows, columns, channels)`.
 
     Returns:
-        `keras_fcn.classes.Classes`, as many as the model tells apart: two for one channel.
+        `keras_fcn.Classes`, as many as the model tells apart: two for one channel.
 
     Example:
 
@@ -141,7 +141,7 @@ def set_classes(model: keras.Model, classes: Classes) -> None:
     Args:
         model: model of this package, or any that ends in `keras_fcn.layers.Predictions`;
             changed in place.
-        classes: `keras_fcn.classes.Classes`, as many as the model tells apart.
+        classes: `keras_fcn.Classes`, as many as the model tells apart.
 
     Raises:
         ValueError: for another number of classes, or a model without such a layer.

@@ -200,7 +200,7 @@ class Predictions(keras.layers.Activation):
 
     Args:
         activation: as in `keras.layers.Activation`; None for scores.
-        classes: `keras_fcn.classes.Classes`, or the dict of its `to_config`, or None.
+        classes: `keras_fcn.Classes`, or the dict of its `to_config`, or None.
     """
 
     def __init__(self, activation, classes=None, **kwargs):

@@ -22,7 +22,7 @@ class Exported:
     Attributes:
         predict: function from float32 images `(batch, height, width, channels)` to float32
             maps `(batch, height, width, num_classes)`; threads may call it at once.
-        classes: `keras_fcn.classes.Classes`.
+        classes: `keras_fcn.Classes`.
         channels: of the images.
     """
 

@@ -143,7 +143,7 @@ def choose_thresholds(
         **options: those of `predict_image`.
 
     Returns:
-        Dict for the `objects` of `keras_fcn.classes.Classes`: `threshold`,
+        Dict for the `objects` of `keras_fcn.Classes`: `threshold`,
         `seed_threshold`, `minimum_area`, and `border` and `background`. Store it in the
         model by `keras_fcn.catalogue.set_classes(model, dataclasses.replace(
         classes_of(model), objects=chosen))`.

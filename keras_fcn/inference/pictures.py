@@ -29,7 +29,7 @@ def draw_classes(model: keras.Model, image: np.ndarray, labels: np.ndarray, clas
         model: the model that made the labels.
         image: uint8 array `(height, width, 1 or 3)`.
         labels: integer array `(rows, columns)`.
-        classes: `keras_fcn.classes.Classes`.
+        classes: `keras_fcn.Classes`.
     """
     if labels.shape == image.shape[:2]:
         return overlay(image, labels, classes.palette, classes.names)

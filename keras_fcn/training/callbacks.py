@@ -174,7 +174,7 @@ class ImageGrid(keras.callbacks.Callback):
         pairs: list of images, uint8 `(height, width, channels)`, and their label maps,
             integer `(height, width)`.
         folder: folder of the pictures.
-        classes: `keras_fcn.classes.Classes`.
+        classes: `keras_fcn.Classes`.
 
     Example:
 

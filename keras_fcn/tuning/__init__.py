@@ -5,6 +5,12 @@ no TensorFlow, and need no KerasTuner.
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what type checkers and editors see of the lazy names
+    from keras_fcn.tuning.hypermodels import HyperFCN, HyperUNet
+    from keras_fcn.tuning.search import tune
+    from keras_fcn.tuning.settings import Search
 
 _MODULES = {
     "HyperFCN": "hypermodels",
@@ -15,7 +21,7 @@ _MODULES = {
 __all__ = list(_MODULES)
 
 
-def __getattr__(name):
+def _import(name):
     """Import a public name when it is first asked for."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -28,3 +34,7 @@ def __getattr__(name):
             "The hypermodels and `keras-fcn tune` need KerasTuner. Run "
             "`pip install 'keras-fcn[tuner]'`."
         ) from error
+
+
+if not TYPE_CHECKING:  # to a type checker, every name would be there
+    __getattr__ = _import
