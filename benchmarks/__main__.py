@@ -1,6 +1,6 @@
 """Print one table of times: this package by each engine, and the same networks in torch.
 
-    pip install '.[benchmark]'
+    pip install 'keras-fcn[benchmark]'
     python -m benchmarks --sizes 256 512 1024 --repeats 5
 
 Times are seconds of one image, the median over the repeats and their range; the ratio is to torch,

@@ -1,6 +1,8 @@
 import configparser
+import contextlib
 import doctest
 import importlib
+import inspect
 import os
 import pkgutil
 import re
@@ -28,6 +30,15 @@ SMALL = {
 }
 
 
+# All that a reader of the repository may look at.
+TEXTS = [*PAGES, "examples/README.md", "weights/RECIPES.md"]
+TEXTS += ["CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"]
+
+
+# What makes an environment, and goes into it.
+ENVIRONMENT = ("python3 -m venv .venv", ". .venv/bin/activate")
+
+
 def read_blocks(page):
     """Return the language and the text of each block of code of a page."""
     return re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
@@ -38,12 +49,14 @@ def workplace(tmp_path, monkeypatch, rng):
     """A folder to work in, with images and masks, as the pages have them."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("keras_fcn.page.serving.bind", lambda *_: contextlib.nullcontext())
     monkeypatch.setattr("keras_fcn.page.serving.serve", lambda *_, **__: None)  # until Ctrl-C
     for number in range(5):
         labels = np.kron(rng.integers(0, 2, (5, 7)), np.ones((8, 8))).astype("uint8")
         for folder, pixels in (("images", np.dstack([labels * 200] * 3)), ("masks", labels)):
             (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(pixels).save(tmp_path / "data" / folder / f"{number}.png")
+            name = f"{number:04}.{'jpg' if folder == 'images' else 'png'}"
+            Image.fromarray(pixels).save(tmp_path / "data" / folder / name)
     (tmp_path / "photos").mkdir()
     for number in range(10):
         blocks = np.kron(rng.integers(0, 256, (5, 7, 3)), np.ones((8, 8, 1)))
@@ -61,7 +74,7 @@ def run_line(line):
     elif program == "pip":
         check_install(words)
     else:
-        assert program in ("", "mkdocs"), line
+        assert program in ("", "mkdocs") or line in ENVIRONMENT, line
 
 
 def run_command(words):
@@ -106,29 +119,103 @@ def run_page(page):
 def test_code_of_a_page_runs(page, workplace, capsys):
     namespace = run_page(page)
     if page == "README.md":
-        check_readme(namespace, capsys.readouterr().out)
+        check_readme(namespace)
+    elif page == "docs/guides/transfer.md":
+        check_comparison(page, capsys.readouterr().out)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.filterwarnings("ignore")
 def test_example_of_the_help_runs(command, workplace):
-    (workplace / "photo.jpg").write_bytes((workplace / "data" / "images" / "0.png").read_bytes())
+    (workplace / "photo.jpg").write_bytes((workplace / "data" / "images" / "0001.jpg").read_bytes())
     (workplace / "runs" / "first").mkdir(parents=True)
     if command.__name__.endswith("evaluate"):
         keras_fcn.UNet(filters=(4, 8)).save("runs/first/model.keras")
     run_line(command.EXAMPLE)
 
 
-def check_readme(namespace, output):
+def check_readme(namespace):
     assert namespace["probabilities"].shape == (40, 57, 2)
     assert np.isfinite(namespace["history"].history["val_mean_iou"]).all()
+
+
+def check_comparison(page, output):
+    """The table on the page is the one that `compare` prints."""
     assert "(224, 224) (32, 32)" in output
-    # the table in the README is the one that `compare` prints
-    table = (ROOT / "README.md").read_text().split("among the rest,\n\n```\n")[1]
+    table = (ROOT / page).read_text().split("among the rest,\n\n```\n")[1]
     table = table.split("```")[0].splitlines()
     assert len(table) > 3
     assert set(table) <= set(output.splitlines())
+
+
+# Pages of the site that are files elsewhere in the repository.
+SHOWN = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "examples/README.md": "examples.md",
+    "weights/RECIPES.md": "recipes.md",
+}
+
+
+def links_of(page):
+    """Return [(text, file, #anchor)] of the links and pictures of a page, not to elsewhere."""
+    text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(), flags=re.M | re.S)
+    links = re.findall(r"\[([^\]]*)\]\(([^)#\s]*)(#[^)\s]*)?\)", text)
+    return [link for link in links if "://" not in link[1]]
+
+
+def slugs_of(page):
+    """Return the anchors that GitHub, and the site, make of the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", (ROOT / page).read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in headings}
+
+
+@pytest.mark.parametrize("page", TEXTS)
+def test_links_lead_somewhere_in_the_repository(page):
+    for text, target, anchor in links_of(page):
+        file = Path(os.path.normpath(Path(page).parent / target)) if target else Path(page)
+        assert (ROOT / file).exists(), (text, target)
+        if anchor and file == Path("docs/api.md"):  # whose names are filled in on the site
+            pkgutil.resolve_name(anchor[1:])
+        elif anchor:
+            assert anchor[1:] in slugs_of(file), (text, target, anchor)
+
+
+def test_extras_are_installed_in_one_way():
+    """By the name of the installed package, which works in any folder, and asks no index for it."""
+    files = [*TEXTS, "mkdocs.yml", *(str(path) for path in ROOT.glob("benchmarks/*.py"))]
+    files += [str(path) for path in ROOT.glob("keras_fcn/**/*.py")]
+    otherwise = []
+    for file in files:
+        for line in (ROOT / file).read_text().splitlines():
+            if re.search(r"pip install\b[^`]*\.\[", line):
+                otherwise.append((file, line.partition("pip install")[2]))
+    tests = " -e '.[test]'"  # which need the checkout, in the first line of all
+    assert {file for file, _ in otherwise} == {"README.md", "CONTRIBUTING.md"}
+    assert all(rest.startswith(tests) for _, rest in otherwise)
+
+
+def test_the_reference_has_all_public_names(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    text = importlib.import_module("docs_hooks").reference()
+    titles = set(re.findall(r"heading: (\S+)", text))
+    shown = set(re.findall(r"^::: (\S+)", text, re.M))
+    for name in keras_fcn._MODULES:
+        value = getattr(keras_fcn, name)
+        if not inspect.ismodule(value):
+            assert f"keras_fcn.{name}" in titles
+            continue
+        names = getattr(value, "__all__", None) or [
+            key
+            for key, what in vars(value).items()
+            if not key.startswith("_") and getattr(what, "__module__", None) == value.__name__
+        ]
+        for key in names:
+            what = getattr(value, key)
+            if callable(what):
+                assert f"{what.__module__}.{what.__qualname__}" in shown, f"{name}.{key}"
 
 
 @pytest.mark.slow
@@ -145,6 +232,14 @@ def test_site_builds_and_asks_nothing_of_the_network(tmp_path):
         assert [address for address in loaded if "//" in address] == [], page
     public = re.findall(r'id="keras_fcn\.([\w.]+)"', (tmp_path / "api.html").read_text())
     assert len(public) > 20
+    for page in PAGES[1:]:
+        html = Path(page).relative_to("docs").with_suffix(".html")
+        text = (tmp_path / html).read_text()
+        for _, target, anchor in links_of(page):
+            file = os.path.normpath(Path(page).parent / target)
+            shown = SHOWN.get(file, file.removeprefix("docs/"))
+            place = os.path.relpath(shown, html.parent).replace(".md", ".html")
+            assert f'href="{place}{anchor}"' in text or target.endswith(".png"), (page, target)
 
 
 @pytest.mark.slow

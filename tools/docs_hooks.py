@@ -26,7 +26,7 @@ PAGES = {
 # Sections of the reference, and the modules of `keras_fcn` whose public names they hold.
 SECTIONS = {
     "Networks": ("fcn", "unet"),
-    "Weights": ("cards", "catalogue", "caffe", "vgg16"),
+    "Weights and classes": ("cards", "catalogue", "classes", "caffe", "vgg16"),
     "A dense layer is a convolution": ("convolutionize", "receptive_fields"),
 }
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
@@ -57,24 +57,26 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Fill in the tables, and lead the links of pages from elsewhere to pages of these docs."""
-    if page.file.src_uri in PAGES:
-        markdown = LINK.sub(lambda link: _lead(link, PAGES[page.file.src_uri], files), markdown)
+    """Fill in the tables, and lead links to files of the repository to pages of these docs."""
+    markdown = LINK.sub(lambda link: _lead(link, page.file.src_uri, files), markdown)
     for mark, make in {"the cards": cards_table, "the public names": reference}.items():
         if f"<!-- {mark} -->" in markdown:
             markdown = markdown.replace(f"<!-- {mark} -->", make())
     return markdown
 
 
-def _lead(link, source, files):
-    """Return a link to the page that shows the file, or only its text if none does."""
+def _lead(link, page, files):
+    """Return a link that leads from a page to the one that shows the file; else only its text."""
     text, target, anchor = link[1], link[2], link[3] or ""
     if "://" in target:
         return link[0]
+    source = PAGES.get(page, f"docs/{page}")
     file = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
     shown = {source: page for page, source in PAGES.items()} | {"README.md": "index.md"}
-    page = shown.get(file, file.removeprefix("docs/"))
-    return f"[{text}]({page}{anchor})" if files.get_file_from_path(page) else text
+    found = shown.get(file, file.removeprefix("docs/"))
+    if not files.get_file_from_path(found):
+        return text
+    return f"[{text}]({posixpath.relpath(found, posixpath.dirname(page) or '.')}{anchor})"
 
 
 def cards_table():
@@ -146,9 +148,9 @@ def members(module):
 
 
 def _is_public(value, module):
-    """Whether it is made in the module, and its arguments or an example are told."""
-    told = re.search("^(Args|Example):", inspect.getdoc(value) or "", re.MULTILINE)
-    return getattr(value, "__module__", "") == module.__name__ and told
+    """Whether it is made in the module, under a name for others."""
+    made_here = getattr(value, "__module__", "") == module.__name__
+    return made_here and not value.__qualname__.startswith("_")
 
 
 def entry(name, value):
