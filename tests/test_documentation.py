@@ -183,6 +183,16 @@ def test_links_lead_somewhere_in_the_repository(page):
             assert anchor[1:] in slugs_of(file), (text, target, anchor)
 
 
+def test_the_first_page_leads_to_every_guide():
+    """And to what else the site has in its navigation; the README leads to the first page."""
+    led = {target for _, target, _ in links_of("docs/index.md")}
+    nav = re.findall(r"^ +- ([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.M)
+    assert {str(path.relative_to(ROOT / "docs")) for path in ROOT.glob("docs/**/*.md")} <= set(nav)
+    elsewhere = {"index.md", "examples.md", "recipes.md"}
+    assert set(nav) - elsewhere <= led
+    assert "docs/index.md" in {target for _, target, _ in links_of("README.md")}
+
+
 def test_extras_are_installed_in_one_way():
     """By the name of the installed package, which works in any folder, and asks no index for it."""
     files = [*TEXTS, "mkdocs.yml", *(str(path) for path in ROOT.glob("benchmarks/*.py"))]
