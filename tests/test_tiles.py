@@ -48,6 +48,37 @@ def test_tiles_give_what_the_whole_image_gives(name, narrow_vgg16, rng):
     check_tiles(model, rng, draws=6, sides=(1, 260), tile_sizes=(24, 130))
 
 
+def draw_network(rng):
+    """Return a network with settings drawn at random, that computes in float64."""
+    keras.config.set_dtype_policy("float64")
+    arguments = {"padding": str(rng.choice(["same", "valid"])), "num_classes": 3, **SCORES}
+    if rng.random() < 0.3:
+        return rng.choice([FCN8s, FCN8sAtOnce, FCN16s, FCN32s])(fc_filters=4, **arguments)
+    return UNet(
+        filters=tuple(rng.integers(2, 5, rng.integers(2, 5)).tolist()),
+        upsampling=str(rng.choice(["transpose", "bilinear"])),
+        batch_norm=bool(rng.integers(2)),
+        **arguments,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_tiles_of_random_networks(seed, narrow_vgg16):
+    """500 draws of network, size and tile, exact but for the rounding of float64."""
+    rng = np.random.default_rng(seed)
+    model = draw_network(rng)
+    randomize(model, rng, scale=0.3)
+    for _ in range(50):
+        image = rng.integers(0, 256, (*rng.integers(1, 160, 2), 3), "uint8")
+        tile_size = tuple(rng.integers(max(image.shape) // 4 + 1, 150, 2))
+        whole = predict_image(model, image)
+        tiles = predict_image(model, image, tile_size=tile_size)
+        message = f"image {image.shape}, tile_size={tile_size}"
+        np.testing.assert_allclose(tiles, whole, atol=1e-9 * abs(whole).max(), err_msg=message)
+        np.testing.assert_array_equal(tiles.argmax(-1), whole.argmax(-1), message)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_tiles_of_many_sizes(name, narrow_vgg16, rng):
