@@ -5,6 +5,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+import tifffile
 from conftest import randomize
 from PIL import Image
 
@@ -139,9 +140,18 @@ def test_images_to_calibrate_on(folder, images, tmp_path, rng):
         calibration_images(model, folder)
     with pytest.raises(ValueError, match=r"Received: 3 in the list"):
         calibration_images(model, images[:3])
+    tifffile.imwrite(tmp_path / "stack.tif", np.stack([images[0]] * 90), photometric="rgb")
+    assert len(calibration_images(model, tmp_path)) == quantize.MOST
     (folder / "3.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"3\.png"):
         calibration_images(model, folder)
+
+
+def test_a_list_is_known_by_its_arrays(images):
+    stack = np.stack([image[:40] for image in images])
+    assert quantize.key(images) == quantize.key(list(images)) != quantize.key(images[:-1])
+    assert quantize.key(stack) == quantize.key(stack) != quantize.key(stack.copy())
+    assert quantize.key(None) is None
 
 
 def test_sixteen_bits_are_read_as_the_images_are(tmp_path, rng):

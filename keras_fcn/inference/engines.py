@@ -81,7 +81,7 @@ def compiled(
     with _lock:
         if known.get(key, (b"", None))[0] != weights:
             function = _compile(model, engine, precision, calibration)
-            known[key] = (weights, function, calibration)
+            known[key] = (weights, function, quantize.held(calibration))
         return known[key][1]
 
 

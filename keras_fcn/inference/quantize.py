@@ -79,10 +79,13 @@ class Calibration:
         options = {"channels": channels, "white": self.white, "max_pixels": self.max_pixels}
         images = []
         for path in self.files():
-            if count_pages(path, channels) is None:
+            pages = count_pages(path, channels)
+            if pages is None:
                 images.append(cut(read_image(path, **options)))
-            else:
-                images += map(cut, read_stack(path, **options))
+                continue
+            wanted = set(_spread(range(pages)))
+            stack = enumerate(read_stack(path, **options))
+            images += [cut(image) for number, image in stack if number in wanted]
         return _spread(images)
 
 
@@ -96,7 +99,14 @@ def as_calibration(calibration, white: float | None = None, max_pixels: int | No
 def key(calibration) -> tuple | Calibration | None:
     """Return what a calibration is known by: of a list of arrays by which they are."""
     known = as_calibration(calibration)
-    return known if known is None or isinstance(known, Calibration) else tuple(map(id, known))
+    if known is None or isinstance(known, Calibration):
+        return known
+    return tuple(map(id, held(known)))
+
+
+def held(calibration) -> tuple:
+    """Return the objects of a calibration, which `key` tells apart as long as they live."""
+    return tuple(calibration) if isinstance(calibration, list | tuple) else (calibration,)
 
 
 def check_calibration(precision: str, calibration) -> None:
@@ -217,17 +227,17 @@ def quantize(network, batches: list[np.ndarray]):
             nncf.Dataset(_Shown(batches)),
             subset_size=len(batches),
             preset=nncf.QuantizationPreset.MIXED,
-            ignored_scope=nncf.IgnoredScope(names=[_first_convolution(network)]),
+            ignored_scope=nncf.IgnoredScope(names=_convolutions(network)[:1]),
         )
 
 
-def _first_convolution(network):
-    """Return the name that a network's first convolution has."""
-    return next(
+def _convolutions(network):
+    """Return the names of a network's convolutions, in order."""
+    return [
         operation.get_friendly_name()
         for operation in network.get_ordered_ops()
         if "Convolution" in operation.get_type_name()
-    )
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
