@@ -64,11 +64,15 @@ def _runs(number):
     return True
 
 
-def read_json(path: str | os.PathLike) -> dict:
+def read_json(path: str | os.PathLike, **parts: type) -> dict:
     """Return the record of a JSON file.
 
+    Args:
+        path: of the file.
+        parts: the type of each entry that it should have.
+
     Raises:
-        ValueError: for a file that is damaged, by its name.
+        ValueError: for a file that is damaged or lacks an entry, by its name.
         FileNotFoundError: for a missing file.
     """
     try:
@@ -77,6 +81,9 @@ def read_json(path: str | os.PathLike) -> dict:
         raise ValueError(_damaged(path, error)) from error
     if not isinstance(record, dict):
         raise ValueError(_damaged(path, f"a {type(record).__name__}"))
+    for name, kind in parts.items():
+        if not isinstance(record.get(name), kind):
+            raise ValueError(_damaged(path, f"{name!r} is {record.get(name)!r}"))
     return record
 
 

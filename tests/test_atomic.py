@@ -28,7 +28,11 @@ def test_a_damaged_record_is_named(tmp_path, text):
     with pytest.raises(ValueError, match=r"training\.json' should be JSON.*Put it back"):
         read_json(path)
     write_json(path, {"n": 1})
-    assert read_json(path) == {"n": 1}
+    assert read_json(path) == read_json(path, n=int) == {"n": 1}
+    with pytest.raises(ValueError, match=r"training\.json' should be JSON.*'given' is None"):
+        read_json(path, given=dict)
+    with pytest.raises(ValueError, match="'n' is 1"):
+        read_json(path, n=dict)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -77,7 +77,7 @@ def read_record(output, parameters, record="training.json", result="model.keras"
                 f"Received: '{output}', which holds other files. Choose another folder."
             )
         return None
-    recorded = read_json(record)
+    recorded = read_json(record, given=dict, parameters=dict)
     if "failed" not in recorded and not any((output / name).exists() for name in states):
         return None
     _check_same(parameters, recorded, record)
@@ -306,6 +306,6 @@ def tuned_arguments(folder):
     if "recipe" not in record:
         raise ValueError(
             f"The search should be done. Received: '{folder}', where it was interrupted. Run the "
-            f"same `keras-fcn tune` again, and it goes on: {record['command']}"
+            f"same `keras-fcn tune` again, and it goes on: {record.get('command')}"
         )
-    return arguments_of(record["recipe"])
+    return arguments_of(read_json(path, recipe=dict)["recipe"])

@@ -197,4 +197,4 @@ def _finish(tuner, output, classes):
 
 
 def _read(output):
-    return read_json(output / RECORD)
+    return read_json(output / RECORD, parameters=dict)
