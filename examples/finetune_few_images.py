@@ -24,7 +24,8 @@ from keras_fcn.datasets import SOURCES, Augmentation
 from keras_fcn.visualize import load_matplotlib, write_png
 
 parser = argparse.ArgumentParser(description="Fine-tune on twenty images, against from scratch.")
-parser.add_argument("--epochs", type=int, default=10, help="of ten steps")
+parser.add_argument("--epochs", type=int, default=10)
+parser.add_argument("--steps", type=int, default=10, help="of an epoch")
 parser.add_argument("--seeds", type=int, default=3, help="trainings of each kind")
 parser.add_argument("--output", type=Path, default=Path("predictions/finetune_few_images.png"))
 options = parser.parse_args()
@@ -34,7 +35,6 @@ options = parser.parse_args()
 # times, so each is varied: mirrored, enlarged or reduced, lighter or darker.
 
 # %%
-STEPS = 10  # of an epoch
 CLASSES = SOURCES["shapes"].classes["street"]
 VOID = SOURCES["shapes"].ignore
 AUGMENTATION = Augmentation(flip="horizontal", scale=0.25, contrast=0.2, brightness=0.1)
@@ -55,7 +55,7 @@ def train(model, seed):
     )
     # the rate rises in the first epoch, for the first gradients are noise
     schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, STEPS * options.epochs, warmup_target=3e-3, warmup_steps=STEPS
+        0.0, options.steps * options.epochs, warmup_target=3e-3, warmup_steps=options.steps
     )
     model.compile(
         optimizer=keras.optimizers.AdamW(schedule),
@@ -67,7 +67,7 @@ def train(model, seed):
         training.repeat(),
         validation_data=validation,
         epochs=options.epochs,
-        steps_per_epoch=STEPS,
+        steps_per_epoch=options.steps,
         shuffle=False,  # the training set is shuffled
         verbose=0,
     )
@@ -101,7 +101,7 @@ for seed in range(options.seeds):
 # The table: mean IoU in percent, the mean over the seeds and the least and greatest.
 
 # %%
-steps = STEPS * np.arange(1, options.epochs + 1)
+steps = options.steps * np.arange(1, options.epochs + 1)
 epochs = sorted({epoch for epoch in (2, 4, 6, 8) if epoch < options.epochs} | {options.epochs})
 shown = [epoch - 1 for epoch in epochs]
 print("| mean IoU, % |" + "".join(f" {steps[i]} steps |" for i in shown))

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from PIL import Image
@@ -255,9 +256,7 @@ def test_site_builds_and_asks_nothing_of_the_network(tmp_path):
 @pytest.mark.slow
 def test_figures_are_made_and_shown(tmp_path):
     """`make_figures.py` makes the figures that the pages show, small, and no others."""
-    command = [sys.executable, ROOT / "tools" / "make_figures.py", "--output", tmp_path]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run(command, check=True, env=environment)
+    forked.run([ROOT / "tools" / "make_figures.py", "--output", tmp_path], check=True)
     made = {path.name: path for path in tmp_path.iterdir()}
     kept = {path.name: path for path in (ROOT / "docs" / "figures").iterdir()}
     text = "".join((ROOT / page).read_text() for page in PAGES)
@@ -284,13 +283,7 @@ def test_readme_tells_of_the_weights_what_their_cards_say():
 def test_example_dense_is_convolution_runs(pytestconfig, tmp_path):
     script = pytestconfig.rootpath / "examples" / "dense_is_convolution.py"
     picture = tmp_path / "heat_map.png"
-    result = subprocess.run(
-        [sys.executable, script, "--output", picture],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=os.environ | {"PYTHONPATH": str(pytestconfig.rootpath)},
-    )
+    result = forked.run([script, "--output", picture], check=True)
     assert "y = [[[118.0, 545.0], [1108.0, 5333.0], [11008.0, 53213.0]]]" in result.stdout
     assert "dense layers: 123,642,856 of 138,357,544 parameters, 89.4%" in result.stdout
     assert Image.open(picture).size == (640, 427)

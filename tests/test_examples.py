@@ -2,18 +2,20 @@
 
 import os
 import runpy
-import subprocess
-import sys
 
+import forked
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_fcn.datasets.shapes import draw_cells
 
+# one process for what they share
+pytestmark = pytest.mark.xdist_group("examples")
+
 # script, arguments, text of the output, width of the picture
 EXAMPLES = [
-    ("finetune_few_images", "--epochs 1 --seeds 1", "| unet_camvid, fine-tuned |", 700),
+    ("finetune_few_images", "--epochs 1 --steps 1 --seeds 1", "| unet_camvid, fine-tuned |", 700),
     ("finetune_imagenet", "--weights none --epochs 1 --steps 1", "All layers, at a", 1200),
     ("own_classifier", "--epochs 1", "shapes are told right", 640),
     ("predict_large_image", "--height 256 --width 320 --tile-size 128", "The same class at", 320),
@@ -53,14 +55,8 @@ def run(pytestconfig, tmp_path, offline):
     def run(script, arguments, launcher=()):
         path = pytestconfig.rootpath / "examples" / f"{script}.py"
         picture = tmp_path / "pictures" / "picture.png"
-        result = subprocess.run(
-            [sys.executable, *launcher, path, *arguments, "--output", picture],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=offline,
-        )
-        assert result.returncode == 0, result.stderr
+        command = [*launcher, path, *arguments, "--output", picture]
+        result = forked.run(command, check=True, cwd=tmp_path, env=offline)
         assert [file.name for file in tmp_path.iterdir()] == ["pictures"]  # and nothing else
         return result.stdout, Image.open(picture)
 
@@ -101,13 +97,8 @@ def test_train_em_takes_a_folder(run, tmp_path_factory, rng):
 
 @pytest.mark.slow
 def test_train_em_refuses_a_tile_that_does_not_fit(pytestconfig, offline):
-    result = subprocess.run(
-        [sys.executable, "examples/train_em.py", "--filters", "4", "8", "--tile", "47"],
-        capture_output=True,
-        text=True,
-        cwd=pytestconfig.rootpath,
-        env=offline,
-    )
+    command = ["examples/train_em.py", "--filters", "4", "8", "--tile", "47"]
+    result = forked.run(command, cwd=pytestconfig.rootpath, env=offline)
     assert result.returncode == 2
     assert "--tile should be 18 + a multiple of 2 for this network" in result.stderr
 

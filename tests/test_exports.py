@@ -2,16 +2,14 @@
 
 import dataclasses
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from conftest import randomize
+from forked import Forked
 
 import keras_fcn
 from keras_fcn import commands
@@ -236,7 +234,7 @@ sys.exit(commands.main())
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("format", WRITTEN)
-def test_a_killed_export_leaves_no_file_of_the_name(format, number, tmp_path, pytestconfig):
+def test_a_killed_export_leaves_no_file_of_the_name(format, number, tmp_path):
     keras_fcn.UNet(filters=(4, 8)).save(tmp_path / "mine.keras")
     (tmp_path / "out").mkdir()
     earlier = tmp_path / "out" / "earlier.bin"
@@ -244,17 +242,10 @@ def test_a_killed_export_leaves_no_file_of_the_name(format, number, tmp_path, py
     path = tmp_path / "out" / f"model{WRITTEN[format]}"
     command = ["export", "--weights", str(tmp_path / "mine.keras"), "--format", format]
     command += ["--output", str(path)]
-    environment = os.environ | {"PYTHONPATH": str(pytestconfig.rootpath)}
-    with subprocess.Popen(
-        [sys.executable, "-c", BUSY, *command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        assert any(line == "written\n" for line in process.stdout)
-        process.send_signal(number)
-        errors = process.communicate(timeout=30)[1]
+    process = Forked(["-c", BUSY, *command])
+    assert "written" in process.lines()
+    process.send_signal(number)
+    errors = process.communicate(timeout=30)[1]
     left = {file.name for file in (tmp_path / "out").iterdir() if file != earlier}
     assert earlier.read_bytes() == b"whole"
     if number == signal.SIGTERM:

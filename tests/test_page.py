@@ -30,6 +30,8 @@ from keras_fcn.page.limits import Limits
 from keras_fcn.page.serving import is_loopback
 from keras_fcn.remedies import on_the_page
 
+# one process for what they share
+pytestmark = pytest.mark.xdist_group("page")
 LIMITS = Limits()
 # The server, in a process in which every connection and every name looked up outside of this
 # computer ends the process.

@@ -7,8 +7,6 @@ import re
 import signal
 import socket
 import struct
-import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -18,10 +16,13 @@ import numpy as np
 import psutil
 import pytest
 from conftest import randomize
+from forked import Forked
 from PIL import Image
 
 import keras_fcn
 
+# one process for what they share
+pytestmark = pytest.mark.xdist_group("server")
 LOG = re.compile(r"WARNING: All log messages|[IWE]\d{4} ")  # of TensorFlow, as it starts
 MAX_BYTES = 400_000
 MAX_PIXELS = 250_000
@@ -85,18 +86,13 @@ class Served:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.address = f"http://127.0.0.1:{port}"
-        self.process = subprocess.Popen(
-            [sys.executable, script, "--port", str(port), *map(str, options)],
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
+        self.process = Forked([script, "--port", port, *options])
         for _ in range(1200):
             try:
                 socket.create_connection(("127.0.0.1", port)).close()
                 return
             except ConnectionRefusedError:
-                assert self.process.poll() is None, self.process.stderr.read()
+                assert self.process.poll() is None, self.process.communicate()[1]
                 time.sleep(0.1)
 
     def post(self, endpoint, body):

@@ -3,6 +3,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 import types
 from pathlib import Path
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -25,6 +27,8 @@ from keras_fcn.commands.train import COURSE, DATA, NETWORK, make_recipe
 from keras_fcn.datasets import Augmentation
 from keras_fcn.training import ImageGrid, Recipe, fit, train
 
+# one process for what they share
+pytestmark = pytest.mark.xdist_group("training")
 VOID = 255
 START = "import sys; from keras_fcn.commands import main; sys.exit(main())"
 TWO_CPUS = """
@@ -158,10 +162,10 @@ def assert_same_run(output, expected):
 def test_deterministic_runs_give_the_same_weights(recipe, tmp_path):
     augment = ["flip=dihedral", "rotation=20", "scale=0.3", "elastic=3", "hue=0.1", "contrast=0.1"]
     for name in ("one", "two"):  # each in a process of its own, where it stays on
-        command = [sys.executable, "-m", "keras_fcn", "train", "--data", recipe.data]
+        command = ["-m", "keras_fcn", "train", "--data", recipe.data]
         command += ["--filters", "4", "8", "--epochs", "1", "--steps", "3", "--crop-size", "16"]
         command += ["--augment", *augment, "--border-weights", "--deterministic"]
-        subprocess.run([*command, "--output", str(tmp_path / name)], check=True)
+        forked.run([*command, "--output", str(tmp_path / name)], check=True)
     assert_same_run(tmp_path / "one", tmp_path / "two")
     assert read_record(tmp_path / "one")["parameters"]["deterministic"]
 
@@ -171,11 +175,38 @@ def long_recipe(recipe):
     return dataclasses.replace(recipe, epochs=3, steps=3, optimizer="muon", batch_norm=True)
 
 
+KILLS = {
+    "after the steps of an epoch": (ImageGrid, "on_epoch_end", 2),
+    "before its row is written": (training.callbacks, "write_log", 2),
+    "between row and state": (training.callbacks, "save_state", 2),
+    "between last.keras and best.keras": (training.callbacks, "keep_best", 1),
+    "before the next epoch": (training.callbacks, "best_epoch", 2),
+    "at the end": (training.fit, "finish", 1),
+}
+
+
 @pytest.fixture(scope="module")
 def long_run(long_recipe, tmp_path_factory):
+    """The folder of a run; beside it is what a `kill -9` at each of the moments would leave."""
     output = tmp_path_factory.mktemp("runs") / "long"
-    train(long_recipe, output)
+    with pytest.MonkeyPatch.context() as patch:
+        for moment, place in KILLS.items():
+            copy_at(patch, *place, output, output.with_name(moment))
+        train(long_recipe, output)
     return output
+
+
+def copy_at(monkeypatch, where, name, count, output, copy):
+    """Copy a folder, but for its lock, at the call of a function of this number."""
+    calls = iter(range(1, 1000))
+    function = getattr(where, name)
+
+    def copying(*args, **kwargs):
+        if next(calls) == count:
+            shutil.copytree(output, copy, ignore=shutil.ignore_patterns(training.run.LOCK))
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(where, name, copying)
 
 
 class Kill(BaseException):
@@ -183,7 +214,7 @@ class Kill(BaseException):
 
 
 def kill_at(monkeypatch, where, name, count):
-    """Raise at the call of a function of this number; do what it does before, if `after`."""
+    """Raise at the call of a function of this number."""
     calls = iter(range(1, 1000))
     function = getattr(where, name)
 
@@ -195,24 +226,9 @@ def kill_at(monkeypatch, where, name, count):
     monkeypatch.setattr(where, name, killed)
 
 
-@pytest.mark.parametrize(
-    ("where", "name", "count"),
-    [
-        (ImageGrid, "on_epoch_end", 2),  # after the steps of an epoch
-        (training.callbacks, "write_log", 2),  # before its row is written
-        (training.callbacks, "save_state", 2),  # between row and state
-        (training.callbacks, "keep_best", 1),  # between last.keras and best.keras
-        (training.callbacks, "best_epoch", 2),
-        (training.fit, "finish", 1),
-    ],
-)
-def test_run_goes_on_from_wherever_it_was_killed(
-    where, name, count, long_recipe, long_run, tmp_path, monkeypatch
-):
-    output = tmp_path / "run"
-    with monkeypatch.context() as patch, pytest.raises(Kill):
-        kill_at(patch, where, name, count)
-        train(long_recipe, output)
+@pytest.mark.parametrize("moment", KILLS)
+def test_run_goes_on_from_wherever_it_was_killed(moment, long_recipe, long_run):
+    output = long_run.with_name(moment)
     leave_half(output, "last.keras")
     train(long_recipe, output)
     assert_same_run(output, long_run)
@@ -326,17 +342,15 @@ def test_run_survives_kill_9_and_sigterm(data, tmp_path):
     ]  # fmt: skip
 
     def command(output):
-        start = [sys.executable, "-c", START, "train", "--data", str(data)]
+        start = ["-c", START, "train", "--data", str(data)]
         return [*start, "--output", str(output), *options]
 
-    subprocess.run(command(tmp_path / "whole"), check=True, capture_output=True)
+    forked.run(command(tmp_path / "whole"), check=True)
     output, rng, signals = tmp_path / "run", np.random.default_rng(0), [9, 15, 9, 9, 15]
     statuses = []
     for number in signals:
-        process = subprocess.Popen(
-            command(output), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        for line in process.stdout:  # until it trains
+        process = forked.Forked(command(output))
+        for line in process.lines():  # until it trains
             if line.startswith(("Planned", "Epoch")):
                 break
         time.sleep(rng.uniform(0, 6))
@@ -344,7 +358,7 @@ def test_run_survives_kill_9_and_sigterm(data, tmp_path):
         statuses.append(process.wait())
     assert set(statuses) <= {-9, -15, 143, 0}
     if not (output / "model.keras").exists():
-        subprocess.run(command(output), check=True, capture_output=True)
+        forked.run(command(output), check=True)
     assert_same_run(output, tmp_path / "whole")
 
 

@@ -6,13 +6,12 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import keras
 import pytest
+from forked import Forked
 from PIL import Image
 
 import keras_fcn
@@ -114,13 +113,10 @@ sys.exit(commands.main())
         (signal.SIGINT, "any of them gets Ctrl-C"),
     ],
 )
-def test_killed_and_stopped(number, row, pytestconfig):
-    environment = os.environ | {"PYTHONPATH": str(pytestconfig.rootpath)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, *PREDICT], env=environment, stderr=subprocess.PIPE, text=True
-    )
+def test_killed_and_stopped(number, row):
+    process = Forked(["-c", SLOW, *PREDICT])
     while not Path("predictions/0.png").exists():
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)
     process.send_signal(number)
     lines = process.communicate()[1].splitlines()

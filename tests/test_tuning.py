@@ -3,7 +3,6 @@ import json
 import math
 import os
 import socket
-import subprocess
 import sys
 import time
 
@@ -12,6 +11,7 @@ import keras_tuner
 import numpy as np
 import pytest
 import tensorflow as tf
+from forked import Forked
 from PIL import Image
 from test_training import START, draw
 
@@ -25,6 +25,8 @@ from keras_fcn.tuning.private import TUNERS, restore_state, save_state
 from keras_fcn.tuning.report import describe_trial
 from keras_fcn.tuning.search import OBJECTIVE
 
+# one process for what they share
+pytestmark = pytest.mark.xdist_group("tuning")
 PIXELS = [3000, 500]
 
 
@@ -332,25 +334,17 @@ def test_chief_and_two_workers_on_loopback(tmp_path):
         "no_proxy": "127.0.0.1",
     }
     names = ("chief", "worker0", "worker1")
-    logs = [(tmp_path / f"{name}.log").open("w+") for name in names]
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(tmp_path)],
-            env={**environment, "KERASTUNER_TUNER_ID": name},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        for name, log in zip(names, logs, strict=True)
+        Forked(["-c", PROCESS, tmp_path], env={**environment, "KERASTUNER_TUNER_ID": name})
+        for name in names
     ]
     try:
         deadline = time.time() + 300
         statuses = [process.wait(max(1, deadline - time.time())) for process in processes]
     finally:
-        for process, log in zip(processes, logs, strict=True):
+        for process in processes:
             process.kill()
-            process.wait()
-            log.close()
-    assert statuses == [0, 0, 0], "".join((tmp_path / f"{n}.log").read_text() for n in names)
+    assert statuses == [0, 0, 0], "".join(process.communicate()[1] for process in processes)
     assert len(list(tmp_path.glob("begin worker*"))) == 2
     trials = json.loads((tmp_path / "trials.json").read_text())
     assert [status for status, _ in trials] == ["COMPLETED"] * 2
@@ -389,11 +383,7 @@ def test_search_survives_kill_9_and_the_best_is_trained(data, tmp_path, capsys):
     output = tmp_path / "search"
     # the grid begins with the smallest network, and KerasTuner's own would not go on
     command = ["tune", *options(data, output, "--trials", "3", "--tuner", "grid")]
-    process = subprocess.Popen(
-        [sys.executable, "-c", START, *command],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = Forked(["-c", START, *command])
     while process.poll() is None:
         if (output / "trials.csv").exists() and len(read_trials(output)) >= 2:
             break  # the first trial is done

@@ -1,8 +1,7 @@
 import csv
-import os
-import subprocess
 import sys
 
+import forked
 import keras
 import matplotlib
 import numpy as np
@@ -318,8 +317,7 @@ def test_without_matplotlib_the_extra_is_named(monkeypatch):
 @pytest.mark.slow
 def test_pictures_of_the_readme_are_made_by_a_command(pytestconfig, tmp_path):
     script = pytestconfig.rootpath / "tools" / "make_pictures.py"
-    environment = os.environ | {"PYTHONPATH": str(pytestconfig.rootpath)}
-    subprocess.run([sys.executable, script, "--output", tmp_path], check=True, env=environment)
+    forked.run([script, "--output", tmp_path], check=True)
     for name in ("china_overlay.png", "unet.png", "fcn8s.png"):
         assert (tmp_path / name).stat().st_size < 300_000
         assert (pytestconfig.rootpath / "docs" / name).exists()
