@@ -62,7 +62,7 @@ def open_weights(path: str | os.PathLike) -> Iterator[h5py.File]:
             more than it does.
     """
     size = Path(path).stat().st_size
-    source = path
+    source: str | os.PathLike | io.BytesIO = path
     with _reading():
         if is_archive(path):
             with zipfile.ZipFile(path) as archive:
@@ -92,7 +92,7 @@ def claimed_bytes(file: h5py.File) -> dict:
 
 def shapes_in(file: h5py.File) -> Counter:
     """Count the shapes of the layers' arrays in an HDF5 file of Keras."""
-    shapes = Counter()
+    shapes: Counter = Counter()
 
     def count(name, item):
         if name.startswith("layers/") and re.search(r"/vars/\d+$", name):

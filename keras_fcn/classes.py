@@ -25,9 +25,8 @@ def voc_palette(num_classes: int) -> np.ndarray:
     """
     classes = np.arange(num_classes)[:, None]
     channels = np.arange(3)
-    return sum(((classes >> (3 * bit + channels)) & 1) << (7 - bit) for bit in range(8)).astype(
-        "uint8"
-    )
+    bits = [((classes >> (3 * bit + channels)) & 1) << (7 - bit) for bit in range(8)]
+    return np.sum(bits, axis=0).astype("uint8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Classes:
         """Return a dict as JSON stores it."""
         return {
             "names": list(self.names),
-            "colors": [list(color) for color in self.colors],
+            "colors": self.palette.tolist(),
             "ignore": self.ignore,
             "data": self.data,
             "objects": self.objects,

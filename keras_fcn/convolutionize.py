@@ -89,7 +89,8 @@ def dense_to_conv(kernel: np.ndarray, kernel_size: int | tuple) -> np.ndarray:
     >>> fc6.shape
     (7, 7, 512, 4096)
     """
-    height, width = (kernel_size, kernel_size) if np.ndim(kernel_size) == 0 else kernel_size
+    sizes = np.ravel(kernel_size).tolist()
+    height, width = sizes * 2 if np.ndim(kernel_size) == 0 else sizes
     kernel = np.asarray(kernel)
     if kernel.ndim != 2 or kernel.shape[0] % (height * width):
         raise ValueError(

@@ -27,8 +27,8 @@ class Report:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.lines = []  # {column: text} of each image
-        self.worst = []  # (score, name, panels) of the lowest scores, in order
+        self.lines: list[dict] = []  # {column: text} of each image
+        self.worst: list[tuple] = []  # (score, name, panels) of the lowest scores, in order
 
     def add(self, name: str, scores: Mapping, rank: str, panels: Sequence) -> None:
         """Add an image.

@@ -157,8 +157,11 @@ def receptive_field(model: keras.Model) -> ReceptiveField:
         Row(name, *zip(_window(vertical), _window(horizontal), strict=True))
         for (name, vertical), (_, horizontal) in zip(rows.layers, columns.layers, strict=True)
     ]
+    size, stride, offset = zip(_window(rows.output), _window(columns.output), strict=True)
     return ReceptiveField(
-        *zip(_window(rows.output), _window(columns.output), strict=True),
+        size,
+        stride,
+        offset,
         alignment=(rows.alignment, columns.alignment),
         before=(rows.before, columns.before),
         after=(rows.after, columns.after),

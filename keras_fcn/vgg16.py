@@ -128,26 +128,28 @@ def load_vgg16(
     needed = _needed_layers(model)
     has_dense = "fc6" in needed.values()
     if vgg16 is None:
-        vgg16 = _download_vgg16(has_dense)
+        source = _download_vgg16(has_dense)
     elif isinstance(vgg16, str | os.PathLike):
-        vgg16 = _read_vgg16(Path(vgg16), has_dense)
-    available = {layer.name: layer for layer in vgg16.layers}
+        source = _read_vgg16(Path(vgg16), has_dense)
+    else:
+        source = vgg16
+    available = {layer.name: layer for layer in source.layers}
     if has_dense and not {"fc1", "fc2"} & set(available):
         warnings.warn(
             f"This VGG16 has no dense layers: fc6 and fc7 of {model.name!r} are left as they "
             "were, and its convolutions are loaded.",
             stacklevel=2,
         )
-        needed = {source: name for source, name in needed.items() if source.startswith("block")}
+        needed = {theirs: name for theirs, name in needed.items() if theirs.startswith("block")}
     if missing := sorted(set(needed) - set(available)):
         raise ValueError(
             "`vgg16` should be a `keras.applications.VGG16` model or its weights file. Received: "
-            f"{vgg16.name!r}, without the layers {missing}"
+            f"{source.name!r}, without the layers {missing}"
         )
 
-    values = {}
-    for source, target in needed.items():
-        kernel, bias = (np.asarray(w) for w in available[source].get_weights())
+    values: dict[str, list] = {}
+    for theirs, target in needed.items():
+        kernel, bias = (np.asarray(w) for w in available[theirs].get_weights())
         kernel, bias = _fit_kernel(model.get_layer(target), kernel, bias)
         values |= _layer_values(model, target, kernel, bias)
     for target, arrays in values.items():
@@ -157,7 +159,7 @@ def load_vgg16(
 
 def is_vgg16_file(path: str | os.PathLike) -> bool:
     """Whether an HDF5 file holds the thirteen convolutions of VGG16 and no others."""
-    received = Counter()
+    received: Counter = Counter()
 
     def count(_name, item):
         if isinstance(item, h5py.Dataset) and item.ndim == 4:
@@ -165,7 +167,8 @@ def is_vgg16_file(path: str | os.PathLike) -> bool:
 
     with h5py.File(path) as file:
         file.visititems(count)
-    expected, channels = Counter(), 3
+    expected: Counter = Counter()
+    channels = 3
     for block in BLOCKS:
         for filters in block.values():
             expected[3, 3, channels, filters] += 1

@@ -69,7 +69,7 @@ def list_files(images, masks, mask_suffix: str | None = None) -> Listing:
     if together:
         masks = {stem: masks[stem] for stem in names}
         images = {stem: path for stem, path in images.items() if stem not in names}
-    by_image = {}
+    by_image: dict[str, list] = {}
     for stem, name in names.items():
         by_image.setdefault(name, []).append(masks[stem])
     several = any(len(paths) > 1 for paths in by_image.values())

@@ -160,15 +160,15 @@ def largest_pixel(raster: Raster) -> int | None:
     return int(pixels.max()) if deep else None
 
 
-def is_dark(largest: int | None) -> bool:
+def is_dark(largest: int) -> bool:
     """Return whether pixels of 16 bits seem to be those of a camera of fewer."""
-    return largest is not None and 0 < largest < 2**DARK_BITS
+    return 0 < largest < 2**DARK_BITS
 
 
 def dark_question(raster: Raster) -> str | None:
     """Return what to say of a raster whose pixels seem to be those of a camera of fewer bits."""
     largest = largest_pixel(raster)
-    return dark_message(largest) if is_dark(largest) else None
+    return dark_message(largest) if largest is not None and is_dark(largest) else None
 
 
 def is_see_through(raster: Raster) -> bool:

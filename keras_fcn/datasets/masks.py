@@ -102,11 +102,9 @@ def read_instances(paths, max_pixels: int | None = None) -> np.ndarray:
     """
     if not isinstance(paths, tuple):
         return read_mask(paths, max_pixels=max_pixels)
-    instance_map = None
+    instance_map = np.zeros_like(read_mask(paths[0], max_pixels=max_pixels), "int32")
     for number, path in enumerate(paths, 1):
         mask = read_mask(path, max_pixels=max_pixels)
-        if instance_map is None:
-            instance_map = np.zeros(mask.shape, "int32")
         if mask.shape != instance_map.shape:
             sizes = f"{size_text(mask)}, beside a mask of {size_text(instance_map)}"
             raise FileError("size", path, sizes)

@@ -65,20 +65,19 @@ def read_classes(
         found = _of_folder(source, ignore, split, colors, instances, mask_suffix, num_classes)
     data = source if isinstance(source, str) else _folder_name(source)
     void = found.ignore if found is not None else 255 if ignore is None else ignore
-    counts = [
-        num_classes,
-        *(None if given is None else len(given) for given in (names, class_colors)),
-    ]
-    counts = [count for count in counts if count is not None]
+    counts = [] if num_classes is None else [num_classes]
+    counts += [len(given) for given in (names, class_colors) if given is not None]
     if len(set(counts)) > 1:
         raise ValueError(
             "Each class should have one name and one colour. Received: "
             f"{' and '.join(map(str, counts))} classes, names or colours."
         )
-    if not counts and found is None:
-        return None
-    count = counts[0] if counts else len(found)
-    known = Classes.default(count) if found is None else _resize(found, count)
+    if found is None:
+        if not counts:
+            return None
+        known = Classes.default(counts[0])
+    else:
+        known = _resize(found, counts[0] if counts else len(found))
     return Classes(
         known.names if names is None else names,
         known.colors if class_colors is None else class_colors,
@@ -139,7 +138,8 @@ def read_class_file(path, ignore: int | None = None) -> Classes:
         if label in table or max(color, default=0) > 255:
             _refuse(path, f"the line {','.join(map(str, row.values()))}")
         table[label] = (row["name"].strip(), tuple(color))
-    table.pop(ignore, None)
+    if ignore is not None:
+        table.pop(ignore, None)
     if not table or sorted(table) != list(range(len(table))):
         _refuse(path, f"the labels {', '.join(map(str, sorted(table)))}")
     names, colors = zip(*(table[label] for label in range(len(table))), strict=True)

@@ -58,4 +58,5 @@ class Pairs(Sequence):
         return len(self._paths)
 
     def __getitem__(self, number) -> tuple[np.ndarray, np.ndarray]:
-        return read_pair(*self._paths[number], self._channels, **self._reading)
+        image, mask = self._paths[number]
+        return read_pair(image, mask, self._channels, **self._reading)

@@ -151,7 +151,7 @@ def check_file(path) -> None:
             if not file.read(1):
                 raise FileError("unreadable", path, "0 bytes")
     except PermissionError as error:
-        raise FileError("no access", path, error.strerror) from error
+        raise FileError("no access", path, str(error.strerror)) from error
 
 
 @contextlib.contextmanager

@@ -77,7 +77,7 @@ def read_stack(
         dark = []
         for raster in rasters:
             largest = largest_pixel(raster)
-            if white is None and is_dark(largest):
+            if white is None and largest is not None and is_dark(largest):
                 dark.append(largest)
             yield to_image(raster, path, channels, white)
     if dark:

@@ -41,7 +41,7 @@ KERNELS = 256
 SAMPLES = 64  # numbers of each weight that tell whether it has changed
 
 # model: {(engine, precision, calibration): (weights, function, what the calibration's ids are of)}
-_compiled = weakref.WeakKeyDictionary()
+_compiled: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
 
 

@@ -101,7 +101,7 @@ def is_ours(path: Path, output: Path, name: str) -> bool:
 
     try:
         with tifffile.TiffFile(path) as file:
-            return file.pages[0].software == "keras_fcn"
+            return file.pages.first.software == "keras_fcn"
     except (OSError, ValueError, LookupError, tifffile.TiffFileError):
         return False
 
@@ -168,7 +168,7 @@ def geo_tags(path) -> list:
 
     try:
         with tifffile.TiffFile(path) as file:
-            tags = file.pages[0].tags
+            tags = file.pages.first.tags
             turn = tags.get("Orientation")
             if turn is not None and turn.value != 1:
                 return []

@@ -74,15 +74,15 @@ def predict_into(
     >>> slide = np.load("slide.npy", mmap_mode="r")  # doctest: +SKIP
     >>> keras_fcn.predict_into(model, slide, "slide_labels.tif")  # doctest: +SKIP
     """
-    path = _check_path(path)
+    file = _check_path(path)
     check_choice("output", output, OUTPUTS)
     check_model(model)
-    options = {"engine": engine, "precision": precision}
+    options: dict = {"engine": engine, "precision": precision}
     options["test_time_augmentation"] = test_time_augmentation
     check_options(model, tile_size, calibration=calibration, **options)
     options["calibration"] = fingerprint_of(calibration)
     image = check_image(image, model)
-    folder = path.with_name(f"{path.name}.part")
+    folder = file.with_name(f"{file.name}.part")
     folder.mkdir(exist_ok=True)
     with locked(folder):
         try:
@@ -90,13 +90,13 @@ def predict_into(
             network = compiled(model, engine, precision, calibration)
             pieces = _begin(folder, run | options, tile_size, model, image, network)
             _fill(folder, pieces, image, _finish(model, output))
-            _deliver(folder / TILES, path, classes_of(model).palette)
+            _deliver(folder / TILES, file, classes_of(model).palette)
         except BaseException:
             if not (folder / DONE).exists() and not _foreign(folder):  # nothing to go on with
                 shutil.rmtree(folder)
             raise
         shutil.rmtree(folder)
-    return path
+    return file
 
 
 def _check_path(path):
@@ -147,7 +147,7 @@ def _begin(folder, run, tile_size, model, image, network):
         )
     before = read_json(folder / RUN) if (folder / DONE).exists() else None
     if before is not None and tile_size == "auto":
-        tile_size = tuple(before["tile_size"])  # what is free may differ by now
+        tile_size = tuple(before.get("tile_size") or ()) or None  # what is free may differ by now
     symmetries = SYMMETRIES[run["test_time_augmentation"]]
     pieces = Pieces(model, network, image, check_tile_size(tile_size), symmetries)
     run["tile_size"] = pieces.tile_size and list(pieces.tile_size)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from keras_fcn.atomic import replacing, write_json
 
@@ -42,12 +41,12 @@ class Ledger:
         is_current: Callable[[str, str, set], bool],
     ):
         self.folder = folder
-        self.errors = {}
+        self.errors: dict[str, str] = {}
         self._check_run(run)
         header = ["file", "image", *columns]
         lines = _read(folder / SUMMARY, header)
         files = {line[0] for line in lines}
-        lines = [line for line in lines if is_current(*line[:2], files)]
+        lines = [line for line in lines if is_current(line[0], line[1], files)]
         self.done = {line[0] for line in lines}
         _write(folder / SUMMARY, header, lines)
         if object_columns:
@@ -107,7 +106,7 @@ def fingerprint(model: keras.Model) -> str:
     digest = hashlib.sha256(settings.encode())
     for weight in model.weights:
         value = keras.ops.convert_to_tensor(weight)
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(value)))
+        digest.update(keras.ops.convert_to_numpy(value).tobytes())
     return digest.hexdigest()
 
 

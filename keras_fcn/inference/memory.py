@@ -40,7 +40,8 @@ def choose_tile_size(model: keras.Model, view: View) -> tuple[int, int] | None:
     side = STEP
     while (side + STEP + margins[0]) * (side + STEP + margins[1]) <= pixels:
         side += STEP
-    return tuple(max(1, int(side / stride)) for stride in field.stride)
+    rows, columns = (max(1, int(side / stride)) for stride in field.stride)
+    return rows, columns
 
 
 def bytes_per_pixel(model: keras.Model) -> float:

@@ -120,13 +120,13 @@ def predict_image(
     if list(scales) == [1]:
         finish = to_labels if output == "labels" else None
         return _predict(model, network, image, tile_size, symmetries, finish)
-    total = 0
+    total = np.float32(0)
     for scale in scales:
         scaled = _resize(image, scale)
         scores = _predict(model, network, scaled, tile_size, symmetries)
         _check_size(model, scores.shape[:2], scaled.shape[:2])
         total += _resize_to(scores, image.shape[:2])
-    scores = total / len(scales)
+    scores = np.asarray(total / len(scales))
     return to_labels(scores) if output == "labels" else scores
 
 

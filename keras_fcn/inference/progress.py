@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 
 PATIENCE = 5  # seconds before anything shows
 INTERVAL = 30  # seconds from line to line in a log
@@ -20,7 +20,7 @@ def track(items: Iterable, description: str, total: int | None = None, before: i
     from rich.console import Console
 
     console = Console(stderr=True)
-    total = len(items) if hasattr(items, "__len__") else total
+    total = len(items) if isinstance(items, Sized) else total
     total = total and total + before
     start = time.monotonic()
     shown = start + PATIENCE - INTERVAL

@@ -76,7 +76,7 @@ class Calibration:
             NotADirectoryError: when there is no such folder.
             ValueError: for a file that is no image, or of other channels.
         """
-        options = {"channels": channels, "white": self.white, "max_pixels": self.max_pixels}
+        options: dict = {"channels": channels, "white": self.white, "max_pixels": self.max_pixels}
         images = []
         for path in self.files():
             pages = count_pages(path, channels)
@@ -137,7 +137,7 @@ def fingerprint_of(calibration) -> str | None:
             digest.update(path.read_bytes())
     else:
         for image in _spread(calibration):
-            digest.update(np.ascontiguousarray(image))
+            digest.update(np.asarray(image).tobytes())
     return digest.hexdigest()
 
 
@@ -169,7 +169,7 @@ def calibration_images(
             f"for. Received: {len(images)} in {where}. Add images; they need no masks."
         )
     batches = [View(model, check_image(image, model)).crop()[None] for image in images]
-    small = next((batch.shape for batch in batches if not takes_size(model, batch.shape[1:3])), 0)
+    small = next((batch.shape for batch in batches if not takes_size(model, batch.shape[1:3])), ())
     if small:
         raise ValueError(
             f"The images of {spell('calibration')} should be as large as the model's window. "

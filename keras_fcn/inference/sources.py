@@ -79,7 +79,7 @@ def check_outputs(jobs: list[Job], output: Path, formats: dict[str, str]) -> Non
         FileExistsError: for a file that this package did not write.
     """
     images = {job.image.resolve(): job.image for job in jobs}
-    written = {}
+    written: dict[Path, Path] = {}
     for job in jobs:
         for kind, file in zip(formats, job.files(output, formats), strict=True):
             if file.resolve() in images:

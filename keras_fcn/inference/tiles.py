@@ -11,7 +11,7 @@ from keras_fcn.inference.images import leaves
 from keras_fcn.layers import SizeCheck
 from keras_fcn.remedies import spell
 
-_fields = weakref.WeakKeyDictionary()
+_fields: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 class View:

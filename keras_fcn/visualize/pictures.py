@@ -85,7 +85,8 @@ def paint(
     labels = np.where(void, 0, label_map)
     remedy = "Give a palette for all classes, or the label of void pixels as `ignore`."
     _check_labels(labels, palette, remedy)
-    return np.where(void[..., None], np.uint8(void_color), np.asarray(palette, "uint8")[labels])
+    colors = np.asarray(palette, "uint8")
+    return np.where(void[..., None], np.array(void_color, "uint8"), colors[labels])
 
 
 def error_map(truth: np.ndarray, prediction: np.ndarray, ignore: int | None = None) -> Image.Image:
@@ -156,11 +157,12 @@ def write_label_map(path: str | os.PathLike, label_map: np.ndarray, palette: Arr
             f"A PNG file holds labels from 0 to {LARGEST_LABEL}. Received: {low} to {high}. Save "
             "others with `numpy.save`."
         )
-    if high > 255 or len(palette) > 256:
+    colors = np.asarray(palette, "uint8")
+    if high > 255 or len(colors) > 256:
         write_png(path, Image.fromarray(label_map.astype("uint16")))
         return
     picture = Image.fromarray(label_map.astype("uint8"))
-    picture.putpalette(np.asarray(palette, "uint8").tobytes())
+    picture.putpalette(colors.tobytes())
     write_png(path, picture)
 
 

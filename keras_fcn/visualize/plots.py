@@ -148,8 +148,8 @@ def comparison(
     grid = figure.subplots(len(rows), 4, squeeze=False, height_ratios=heights)
     for axes, title in zip(grid[0], ("image", "truth", "prediction", "errors"), strict=True):
         axes.set_title(title)
-    for line, row in zip(grid, rows, strict=True):
-        _draw_row(line, *row, palette, ignore)
+    for line, (image, truth, prediction) in zip(grid, rows, strict=True):
+        _draw_row(line, image, truth, prediction, palette, ignore)
     entries = _legend_entries(rows, palette, classes, ignore)
     handles = [
         matplotlib.patches.Patch(facecolor=np.divide(color, 255), edgecolor="black", label=name)
