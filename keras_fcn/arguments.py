@@ -5,6 +5,8 @@ import math
 import numbers
 from pathlib import Path
 
+from keras_fcn.remedies import given, spell
+
 
 def check_model_arguments(input_shape, num_classes, classifier_activation, padding):
     """Raise `ValueError` for arguments from which no model can be built."""
@@ -45,15 +47,17 @@ def check_input_shape(input_shape):
 def check_positive_integer(name, value):
     """Raise unless `value` is an integer from 1 up."""
     if not _is_positive_integer(value):
-        raise ValueError(f"`{name}` should be an integer of at least 1. Received: {name}={value!r}")
+        raise ValueError(
+            f"{spell(name)} should be an integer of at least 1. Received: {given(name, value)}"
+        )
 
 
 def check_choice(name, value, choices):
     """Raise unless `value` is one of `choices`; suggest the nearest."""
     if value not in choices:
         raise ValueError(
-            f"`{name}` should be one of {', '.join(map(repr, choices))}. "
-            f"Received: {name}={value!r}.{suggest(value, choices)}"
+            f"{spell(name)} should be one of {', '.join(map(repr, choices))}. "
+            f"Received: {given(name, value)}.{suggest(value, choices)}"
         )
 
 
@@ -73,6 +77,47 @@ def is_integer(value):
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
+def is_number(value):
+    """Whether a value is a finite real number, NumPy's too, and no truth value."""
+    real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return real and math.isfinite(value)
+
+
+def check_share(name, value):
+    """Raise unless `value` is a number from 0 to below 1."""
+    if not (is_number(value) and 0 <= value < 1):
+        raise ValueError(
+            f"{spell(name)} should be from 0 to below 1. Received: {given(name, value)}"
+        )
+
+
+def check_flag(name, value):
+    """Return a truth value as `bool`, NumPy's too; raise for anything else."""
+    if isinstance(value, bool) or str(getattr(value, "dtype", "")) == "bool":
+        return bool(value)
+    raise ValueError(f"{spell(name)} should be True or False. Received: {given(name, value)}")
+
+
+def check_seed(name, seed):
+    """Return a seed of random numbers as `int`, or None; raise unless it is from 0 up."""
+    if seed is not None and not (is_integer(seed) and seed >= 0):
+        raise ValueError(
+            f"{spell(name)} should be an integer from 0 up, or None. Received: {given(name, seed)}"
+        )
+    return seed if seed is None else int(seed)
+
+
+def check_reading(white=None, max_pixels=None):
+    """Raise unless the options of reading images are None, or numbers above 0."""
+    if max_pixels is not None:
+        check_positive_integer("max_pixels", max_pixels)
+    if white is not None and not (is_number(white) and white > 0):
+        raise ValueError(
+            f"{spell('white')} should be a finite number above 0. Received: "
+            f"{given('white', white)}. Leave it out for files of 8 bits."
+        )
+
+
 def as_label(name, value):
     """Return the label of void pixels as an `int`, or None; raise unless it is whole.
 
@@ -81,10 +126,9 @@ def as_label(name, value):
     """
     if value is None or is_integer(value):
         return value if value is None else int(value)
-    if isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value):
-        if value == int(value):
-            return int(value)
-    raise ValueError(f"`{name}` should be an integer or None. Received: {name}={value!r}")
+    if is_number(value) and value == int(value):
+        return int(value)
+    raise ValueError(f"{spell(name)} should be an integer or None. Received: {given(name, value)}")
 
 
 def expand_home(text):

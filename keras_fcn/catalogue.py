@@ -191,7 +191,8 @@ def _classes_on(card):
 def _refuse_part(name):
     if name in PARTS:
         what, call = PARTS[name]
-        remedy = choose(f"Build one: `{call}`.", "Train one: `keras-fcn train --weights imagenet`.")
+        train = "keras-fcn train --data DIR --output DIR --weights imagenet --encoder vgg16"
+        remedy = choose(f"Build one: `{call}`.", f"Train one: `{train}`.")
         raise ValueError(
             f"A pretrained network goes by one of the names {sorted(pretrained())}. Received: "
             f"{name!r}, which are weights ({what}), not a network with classes. {remedy}"

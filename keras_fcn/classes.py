@@ -1,9 +1,11 @@
 """What the classes of a model are: names, colours, the void label, thresholds of objects."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+
+from keras_fcn.arguments import as_label
 
 
 def voc_palette(num_classes: int) -> np.ndarray:
@@ -27,6 +29,27 @@ def voc_palette(num_classes: int) -> np.ndarray:
     channels = np.arange(3)
     bits = [((classes >> (3 * bit + channels)) & 1) << (7 - bit) for bit in range(8)]
     return np.sum(bits, axis=0).astype("uint8")
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """Return names, of those that come twice with their places.
+
+    Example:
+
+    >>> unique(["sky", "car", "car"])
+    ['sky', 'car (1)', 'car (2)']
+    """
+    names = list(names)
+    return [
+        f"{name} ({label})" if names.count(name) > 1 else name for label, name in enumerate(names)
+    ]
+
+
+def _as_array(colors):
+    try:
+        return np.asarray(colors)
+    except ValueError:  # of several lengths
+        return np.asarray(colors, dtype=object)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,16 +81,17 @@ class Classes:
 
     def __post_init__(self):
         names = tuple(map(str, self.names))
-        colors = voc_palette(len(names)) if self.colors is None else np.asarray(self.colors)
-        whole = np.issubdtype(colors.dtype, np.integer)
+        colors = voc_palette(len(names)) if self.colors is None else _as_array(self.colors)
+        whole = np.issubdtype(colors.dtype, np.integer) and names
         if colors.shape != (len(names), 3) or not whole or colors.min() < 0 or colors.max() > 255:
             raise ValueError(
                 "Each class should have a name and a colour of three integers in [0, 255]. "
                 f"Received: {len(names)} names, and colours of the shape {colors.shape} and dtype "
-                f"{colors.dtype}"
+                f"{colors.dtype}, {colors.tolist()}"
             )
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "colors", tuple(map(tuple, colors.tolist())))
+        object.__setattr__(self, "ignore", as_label("ignore", self.ignore))
 
     def __len__(self):
         return len(self.names)

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_fcn.arguments import check_positive_integer
 from keras_fcn.private import flat_layers, operation_of
 
 # Layers whose output pixel depends on a window of the input, wherever it is.
@@ -89,8 +90,10 @@ def dense_to_conv(kernel: np.ndarray, kernel_size: int | tuple) -> np.ndarray:
     >>> fc6.shape
     (7, 7, 512, 4096)
     """
-    sizes = np.ravel(kernel_size).tolist()
+    sizes = list(np.ravel(np.asarray(kernel_size, object)))
     height, width = sizes * 2 if np.ndim(kernel_size) == 0 else sizes
+    for size in (height, width):
+        check_positive_integer("kernel_size", size)
     kernel = np.asarray(kernel)
     if kernel.ndim != 2 or kernel.shape[0] % (height * width):
         raise ValueError(

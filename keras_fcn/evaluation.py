@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_fcn.catalogue import classes_of
+from keras_fcn.classes import unique
 from keras_fcn.evaluation_report import open_report, outline_panels, paint_panels
 from keras_fcn.inference import predict_image, predict_objects
 from keras_fcn.inference.images import check_model
@@ -229,7 +230,7 @@ class _Pixels(_Scorer):
         self.classes = classes_of(model)
         self.ignore = self.classes.ignore if ignore is None else ignore
         self.model, self.options = model, {"output": "labels", **options}
-        self.names = _unique(self.classes.names)
+        self.names = unique(self.classes.names)
         self.legend = dict(zip(self.names, self.classes.palette.tolist(), strict=True))
 
     def metric(self):
@@ -263,14 +264,6 @@ def _length(data):
         return len(data)
     except TypeError:
         return None
-
-
-def _unique(names):
-    """Return the names, with the number where one comes twice."""
-    names = list(names)
-    return [
-        f"{name} ({label})" if names.count(name) > 1 else name for label, name in enumerate(names)
-    ]
 
 
 def _check_labels(name, labels, num_classes, ignore):

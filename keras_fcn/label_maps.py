@@ -157,6 +157,8 @@ def weights_per_pixel(sample_weight, shape):
 
 def _check_labels(labels, num_classes, ignore_class, name):
     """Raise for labels, as a NumPy array, that are neither a class nor void."""
+    if labels.dtype.kind not in "buif":
+        raise ValueError(f"Labels should be integers. Received: {labels.dtype} in {name}.")
     if ignore_class is not None:
         labels = labels[labels != ignore_class]
     known = (labels >= 0) & (labels < num_classes) & (labels == np.floor(labels))

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_fcn.arguments import as_label, check_positive_integer
+from keras_fcn.arguments import as_label, check_positive_integer, is_number
 from keras_fcn.label_maps import (
     count_classes,
     drop_channel,
@@ -245,7 +245,7 @@ def boundary_f1(truth, prediction, num_classes, tolerance=None, ignore_class=Non
     split_labels(prediction, num_classes, name="prediction")
     if tolerance is None:
         tolerance = 0.0075 * np.hypot(*truth.shape)
-    if not tolerance >= 0:
+    if not (is_number(tolerance) and tolerance >= 0):
         raise ValueError(f"`tolerance` should be from 0 up. Received: tolerance={tolerance}")
     labelled = np.full(truth.shape, True) if ignore_class is None else truth != ignore_class
     return np.array(

@@ -61,9 +61,26 @@ def spell(name, value=None):
         return f"`{name}`" if value is None else f"`{name}={value!r}`"
     if isinstance(value, str) and (name, value) in FLAGS:
         return f"`{FLAGS[name, value]}`"
-    option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
+    if value is False:
+        return f"`--no{_name(name)[1:]}`"
     words = [] if value is None else _words(value)
-    return f"`{' '.join([option, *words])}`"
+    return f"`{' '.join([_name(name), *words])}`"
+
+
+def given(name, value):
+    """Return an argument with its value as the caller gave it, to be told what was received.
+
+    Example:
+
+    >>> given("crop_size", 0)
+    'crop_size=0'
+    >>> with on_the_command_line():
+    ...     given("crop_size", 0)
+    '--crop-size 0'
+    """
+    if value is None:
+        return f"{name}=None" if _caller == "python" else f"no {spell(name)[1:-1]}"
+    return spell(name, value)[1:-1]
 
 
 def choose(python, shell, page=None):
@@ -75,6 +92,10 @@ def choose(python, shell, page=None):
         page: for who looks at the page; by default as in the shell that started it.
     """
     return {"python": python, "shell": shell, "page": page or shell}[_caller]
+
+
+def _name(name):
+    return OPTIONS.get(name, f"--{name.replace('_', '-')}")
 
 
 def _words(value):

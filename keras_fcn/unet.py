@@ -12,8 +12,14 @@ import numpy as np
 from keras import layers
 
 from keras_fcn import vgg16
-from keras_fcn.arguments import check_choice, check_model_arguments, check_positive_integer
+from keras_fcn.arguments import (
+    check_choice,
+    check_model_arguments,
+    check_positive_integer,
+    check_share,
+)
 from keras_fcn.layers import BilinearCorners, CropLike, Predictions, SizeCheck, VGGPreprocessing
+from keras_fcn.remedies import given, spell
 from keras_fcn.weights import load_weights
 
 UPSAMPLINGS = ("transpose", "bilinear")
@@ -86,6 +92,7 @@ def UNet(  # noqa: PLR0913 what it is built of has names of its own
     arguments = locals()
     check_model_arguments(input_shape, num_classes, classifier_activation, padding)
     filters = _check_filters(filters, encoder)
+    check_share("dropout", dropout)
     num_classes = int(num_classes)
     check_choice("upsampling", upsampling, UPSAMPLINGS)
 
@@ -136,15 +143,17 @@ def _check_filters(filters, encoder):
     check_choice("encoder", encoder, (None, "vgg16"))
     if not isinstance(filters, tuple | list | np.ndarray) or len(filters) < 2:
         raise ValueError(
-            "`filters` should hold the number of filters of two levels or more, "
-            f"for example (64, 128, 256, 512, 1024). Received: filters={filters!r}"
+            f"{spell('filters')} should hold the number of filters of two levels or more, for "
+            f"example {spell('filters', (64, 128, 256, 512, 1024))}. Received: "
+            f"{given('filters', filters)}"
         )
     for width in filters:
         check_positive_integer("filters", width)
     if encoder == "vgg16" and len(filters) != len(vgg16.BLOCKS):
         raise ValueError(
-            f'`filters` should hold {len(vgg16.BLOCKS)} numbers with `encoder="vgg16"`, one for '
-            f"each level of VGG16. Received: filters={filters!r}"
+            f"{spell('filters')} should hold {len(vgg16.BLOCKS)} numbers with "
+            f"{spell('encoder', 'vgg16')}, one for each level of VGG16. Received: "
+            f"{given('filters', filters)}"
         )
     return tuple(map(int, filters))
 

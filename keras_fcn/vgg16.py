@@ -188,8 +188,9 @@ def _needed_layers(model):
         needed |= {"fc1": "fc6", "fc2": "fc7"}
     if not set(needed.values()) <= names:
         raise ValueError(
-            'VGG16 fits FCN32s, FCN16s, FCN8s and UNet(encoder="vgg16"). Received: model '
-            f"{model.name!r}, without the layers {sorted(set(needed.values()) - names)}"
+            f"VGG16 fits FCN32s, FCN16s, FCN8s and U-Nets with {spell('encoder', 'vgg16')}. "
+            f"Received: model {model.name!r}, without the layers "
+            f"{sorted(set(needed.values()) - names)}"
         )
     return needed
 

@@ -1,13 +1,15 @@
 import dataclasses
 import json
+import re
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from sklearn.metrics import jaccard_score
 
-from keras_fcn import UNet, from_pretrained, predict_image, pretrained
+from keras_fcn import UNet, from_pretrained, fully_convolutional, predict_image, pretrained
 from keras_fcn.catalogue import classes_of, load_model, set_classes
 from keras_fcn.classes import Classes
 from keras_fcn.commands import main
@@ -217,6 +219,37 @@ def test_thresholds_of_objects_are_stored_in_the_model(pairs, tmp_path, model, c
     assert json.loads(capsys.readouterr().out) == json.loads(output.out)
 
 
+def test_thresholds_that_cant_be_stored_are_refused(pairs, tmp_path, monkeypatch, capsys):
+    """Before anything is predicted; the copy that the message makes takes them."""
+    monkeypatch.chdir(tmp_path)
+    command = ["evaluate", *pairs[0], "--objects", "--choose-thresholds", "--json"]
+    assert main([*command, "--weights", "unet_nuclei"]) == 1
+    error = capsys.readouterr().err
+    (code,) = re.findall(r'python -c "(.*?)"', error)
+    exec(code)  # as the message says
+    weights = re.search(r"pass (--weights \S+)\.", error)[1].split()
+    for path in (tmp_path / "masks").iterdir():
+        Image.fromarray((np.asarray(Image.open(path)) == 1).astype("uint16")).save(path)
+    assert main([*command, *weights]) == 0
+    (line,) = (x for x in capsys.readouterr().err.splitlines() if x.startswith("{"))
+    assert classes_of(load_model(weights[1])).objects == json.loads(line)
+
+
+def test_a_map_of_another_size_is_refused_before_the_first_image(pairs, tmp_path, rng, capsys):
+    layers = [keras.Input((9, 9, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()]
+    classifier = keras.Sequential([*layers, keras.layers.Dense(2, activation="softmax")])
+    fully_convolutional(classifier).save(tmp_path / "slides.keras")
+    weights = ["--weights", str(tmp_path / "slides.keras")]
+    assert main(["evaluate", *weights, *pairs[0]]) == 1
+    assert "which makes a map of 248x248 of 256x256 pixels" in capsys.readouterr().err
+    predict = ["predict", *weights, str(tmp_path / "images"), "--output", str(tmp_path / "out")]
+    for option in ("--tta", "--objects"):
+        assert main([*predict, option]) == 1
+        assert f"{option}`" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+    assert main(predict) == 0
+
+
 def test_a_bad_image_is_set_aside_and_the_status_says_so(photo, tmp_path, model, capsys):
     (tmp_path / "bad.png").write_bytes(b"no image")
     images = [str(tmp_path / "bad.png"), str(photo)]
@@ -262,6 +295,12 @@ def test_evaluate_does_not_misread_black_and_white_masks(pairs, model, tmp_path,
     arguments = ["evaluate", "--weights", model[1], *pairs[0], "--json"]
     assert main(arguments) == 1
     assert "0 and 255 only" in capsys.readouterr().err
+    for void in ("255", "0"):  # as in training
+        assert main([*arguments, "--ignore", void]) == 1
+        assert "pass `--values" in capsys.readouterr().err
+        plan = ["plan", "--data", str(tmp_path), "--split", "all", "--validation", "all"]
+        assert main([*plan, "--ignore", void]) == 1
+        assert "pass `--values" in capsys.readouterr().err
     assert main([*arguments, "--values", "0=0", "255=1"]) == 0
     assert json.loads(capsys.readouterr().out)["per_class_iou"]["class 1"] is not None
 
@@ -299,6 +338,15 @@ def test_objects_of_data_without_them(model, capsys):
     command = ["evaluate", "--weights", model[1], "--data", "shapes/cells", "--split", "test"]
     assert main([*command, "--objects"]) == 1
     assert "with `--objects`. Leave it out" in capsys.readouterr().err
+
+
+def test_configurations_of_a_data_set_are_named(model, capsys):
+    command = ["evaluate", "--weights", model[1], "--split", "test", "--data"]
+    assert main([*command, "shapes/cels"]) == 1
+    error = capsys.readouterr().err
+    assert "has the configurations" in error
+    assert "Received: shapes/cels. Did you mean 'cells'?" in error
+    assert len(error.splitlines()) == 1
 
 
 def test_evaluate_leaves_no_image_out(pairs, model, tmp_path, capsys):

@@ -326,33 +326,66 @@ def test_links_to_folders_are_followed_once(photos, tmp_path):
     assert stems == ["linked/a", "linked/b", "linked/deep/c"]
 
 
-def test_a_closed_folder_is_not_left_out(photos, monkeypatch):
-    scandir = os.scandir
+@pytest.mark.parametrize(
+    ("pattern", "reaches"),
+    [
+        ("photos", True),
+        ("photos/*/*.jpg", True),
+        ("photos/d*/c.jpg", True),
+        ("photos/**/*.jpg", True),
+        ("photos/*.png", False),
+        ("p*/a.png", False),
+    ],
+)
+def test_a_closed_folder_is_not_left_out(pattern, reaches, photos, monkeypatch):
+    def closed(look):
+        def refuse(path="."):
+            if Path(path).name == "deep":
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return look(path)
 
-    def refuse(path):
-        if Path(path).name == "deep":
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return scandir(path)
+        return refuse
 
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "scandir", closed(os.scandir))
+    monkeypatch.setattr(os, "listdir", closed(os.listdir))
+    if not reaches:
+        assert find_jobs(photos.parent / pattern, "out")
+        return
     with pytest.raises(PermissionError, match="deep"):
-        find_jobs(photos, "out")
+        find_jobs(photos.parent / pattern, "out")
 
 
-def test_objects_need_a_map_of_the_images_size(photos, tmp_path, rng):
+@pytest.mark.parametrize(
+    ("pattern", "stems"),
+    [
+        ("photos/*.png", ["a", "b"]),
+        ("photos/[b-z].*", ["b"]),
+        ("photos/**/c.jpg", ["deep/c"]),
+        ("photos/**/*.*", ["a", "b", "deep/c"]),
+        ("photos/*/c.jpg", ["deep/c"]),
+        ("p*/deep/*.jpg", ["photos/deep/c"]),
+        ("photos/*/../a.png", ["deep/../a"]),
+    ],
+)
+def test_what_a_pattern_matches(pattern, stems, photos):
+    jobs = find_jobs(photos.parent / pattern, "out")
+    assert [str(job.stem) for job in jobs] == stems
+
+
+def test_objects_and_averages_need_a_map_of_the_images_size(photos, tmp_path, rng):
     layers = [keras.Input((9, 9, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten()]
     classifier = keras.Sequential([*layers, keras.layers.Dense(2, activation="softmax")])
     randomize(classifier, rng)
     model = fully_convolutional(classifier)
-    result = predict_folder(model, photos / "b.png", tmp_path / "out", objects=True)
-    (error,) = result.failed.values()
-    assert "a map of 12x22 of 20x30 pixels. Leave `objects` out." in error
-    assert files(tmp_path / "out") == [
-        "errors.csv",
-        "objects.csv",
-        "predictions.json",
-        "summary.csv",
-    ]
+    for options, message in (
+        ({"objects": True}, "a map of 248x248 of 256x256 pixels. Leave `objects` out"),
+        ({"output_format": "outlines"}, "and objects and outlines of `output_format`"),
+        ({"test_time_augmentation": True}, "are of maps of the image's size.*Predict without"),
+        ({"scales": (1, 2)}, "Averages, by `scales`"),
+    ):
+        with pytest.raises(ValueError, match=message):  # before any image
+            predict_folder(model, photos / "b.png", tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
     assert predict_folder(model, photos / "b.png", tmp_path / "out").done
 
 
@@ -506,6 +539,18 @@ def test_a_stack_becomes_a_stack(model, stack, tmp_path):
     (output / "summary.csv").write_text("\n".join(summary.splitlines()[:3]) + "\n")
     assert list(predict_folder(model, path, output).done) == [str(path)]  # two pages were missing
     assert sorted((output / "summary.csv").read_text()) == sorted(summary)
+
+
+@pytest.mark.parametrize("first", ["stack.tif", "stack#3.png"])
+def test_an_image_called_like_a_page_is_refused(first, model, stack, tmp_path):
+    path, pages = stack
+    Image.fromarray(pages[0]).save(tmp_path / "stack#3.png")
+    other = {"stack.tif": "stack#3.png", "stack#3.png": "stack.tif"}[first]
+    with pytest.raises(ValueError, match=f"{first}' and .*{other}', both with 'stack#3'"):
+        predict_folder(model, [tmp_path / first, tmp_path / other], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "stack#3.png").rename(tmp_path / "stack#4.png")  # of 4 pages none is called so
+    assert find_jobs([path, tmp_path / "stack#4.png"], "out")
 
 
 def test_all_that_is_written_of_a_stack(model, stack, tmp_path):

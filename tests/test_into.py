@@ -8,6 +8,7 @@ import sys
 import time
 
 import h5py
+import keras
 import numpy as np
 import pytest
 import tifffile
@@ -235,6 +236,22 @@ def test_automatic_tiles(model, image, monkeypatch):
     np.testing.assert_allclose(
         predict_image(model, image, tile_size="auto"), predict_image(model, image), atol=1e-6
     )
+
+
+def test_layers_of_one_name_in_two_models_both_need_memory():
+    """Ten times the channels in the first of them, or in the second: alike but for the order."""
+
+    def nested(name, filters):
+        image = keras.Input((None, None, 4))
+        maps = keras.layers.Conv2D(filters, 3, padding="same", name="conv")(image)
+        return keras.Model(image, keras.layers.Conv2D(4, 1, name="last")(maps), name=name)
+
+    sizes = []
+    for widths in ((4, 40), (40, 4), (4, 4)):
+        image = keras.Input((None, None, 4))
+        maps = nested("second", widths[1])(nested("first", widths[0])(image))
+        sizes.append(memory.bytes_per_pixel(keras.Model(image, maps)))
+    assert sizes == [4 * (4 + 4 + 4 + 40 + 4)] * 2 + [4 * (4 + 4 + 4 + 4 + 4)]
 
 
 def test_free_memory(tmp_path, monkeypatch):

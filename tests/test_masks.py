@@ -151,7 +151,7 @@ def test_classes_of_a_folder(tmp_path):
     (tmp_path / "classes.csv").rename(tmp_path / "masks" / "classes.csv")
     assert read_classes(tmp_path).names == found.names  # among the masks, too
     assert read_classes(tmp_path, colors={(5, 5, 5): 0, (6, 6, 6): 1}).names == found.names
-    with pytest.raises(ValueError, match="3 and 2"):
+    with pytest.raises(ValueError, match="3 classes and 2 names"):
         read_classes(tmp_path, 3, names=["a", "b"])
 
 

@@ -1,6 +1,34 @@
-import pytest
+"""What an error tells its reader to do is done here, as it is printed, and it works.
 
-from keras_fcn.remedies import choose, on_the_command_line, on_the_page, spell
+`test_no_remedy_is_left_out` finds every message of the package with a remedy in it, and asks
+for the test that follows it, or for the reason why none does.
+"""
+
+import ast
+import functools
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import scipy.special
+import tifffile
+from PIL import Image
+
+import keras_fcn
+from keras_fcn import catalogue
+from keras_fcn.classes import Classes
+from keras_fcn.commands import main
+from keras_fcn.datasets.findings import FINDINGS
+from keras_fcn.remedies import choose, given, on_the_command_line, on_the_page, spell
+from keras_fcn.training import Recipe
+from keras_fcn.training.network import build
+
+NAMES = "abcde"  # of the images
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
@@ -14,6 +42,7 @@ from keras_fcn.remedies import choose, on_the_command_line, on_the_page, spell
         ("tile_size", None, "`tile_size`", "`--tile-size`"),
         ("filters", (4, 8), "`filters=(4, 8)`", "`--filters 4 8`"),
         ("gray", True, "`gray=True`", "`--gray`"),
+        ("batch_norm", False, "`batch_norm=False`", "`--no-batch-norm`"),
         ("instances", "two", "`instances='two'`", "`--instances two`"),
         ("instances", "numbers", "`instances='numbers'`", "`--objects`"),
     ],
@@ -23,7 +52,9 @@ def test_arguments_are_named_as_the_caller_types_them(name, value, python, shell
     with on_the_command_line():
         assert spell(name, value) == shell
         assert choose("python", "shell") == "shell"
+        assert given(name, value) == (shell.strip("`") if value is not None else "no --tile-size")
     assert choose("python", "shell") == "python"
+    assert given(name, value) == (python.strip("`") if value is not None else "tile_size=None")
 
 
 def test_the_page_names_its_field_and_the_options_of_its_command():
@@ -31,7 +62,897 @@ def test_the_page_names_its_field_and_the_options_of_its_command():
         with on_the_page():
             assert spell("white", 4095) == "`White: 4095`"
             assert spell("white") == "`White`"
+            assert given("white", 0) == "White: 0"
+            assert given("white", None) == "no White"
             assert spell("max_pixels", 9) == "`--max-pixels 9`"
             assert choose("python", "shell") == "shell"
             assert choose("python", "shell", "page") == "page"
         assert spell("white", 4095) == "`--white 4095`"
+
+
+# Beginnings or parts of messages, as they stand in the code with … for what is put in, that
+# tests of this file follow.
+FOLLOWED = []
+
+
+def follows(*messages):
+    """Mark a test as one that does what these messages say."""
+    FOLLOWED.extend(messages)
+    return lambda test: test
+
+
+@pytest.fixture(scope="module")
+def model():
+    return keras_fcn.UNet(num_classes=2, filters=(4, 8))
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch, model, rng):
+    """A folder with an image and its mask, and the model "mine.keras", which is not read anew."""
+    monkeypatch.chdir(tmp_path)
+    read = catalogue.load_model
+    monkeypatch.setattr(
+        catalogue, "load_model", lambda name: model if str(name) == "mine.keras" else read(name)
+    )
+    for folder in ("images", "masks"):
+        Path(folder).mkdir()
+    for name in NAMES:
+        Image.fromarray(rng.integers(0, 256, (8, 12, 3), "uint8")).save(f"images/{name}.png")
+        Image.fromarray(np.eye(8, 12).astype("uint8")).save(f"masks/{name}.png")
+    return tmp_path
+
+
+def write(path, pixels, dtype="uint8"):
+    array = np.asarray(pixels).astype(dtype)
+    if Path(path).suffix == ".npy":
+        np.save(path, array)
+    elif Path(path).suffix == ".tif":
+        tifffile.imwrite(path, array)
+    else:
+        Image.fromarray(array).save(path)
+
+
+def say(words, capsys):
+    """Return the exit status of a command, and what it printed, without line breaks."""
+    try:
+        status = main(shlex.split(words) if isinstance(words, str) else words)
+    except SystemExit as error:  # of usage
+        status = error.code
+    output = capsys.readouterr()
+    return status, " ".join(re.sub("│", " ", output.out + output.err).split())
+
+
+PREDICT = "predict images --weights mine.keras"
+EVALUATE = "evaluate --weights mine.keras --images images --masks masks"
+CHECK = "check-data --images images --masks masks"
+PLAN = "plan --data ."
+
+
+def a_stack_and_a_page_of_it():
+    write("images/s.tif", np.zeros((2, 8, 12, 3)))
+    write("images/s#0.png", np.zeros((8, 12, 3)))
+
+
+def two_of_a_name():
+    write("images/a.jpg", np.zeros((8, 12, 3)))
+
+
+def file_of_someone_else():
+    Path("predictions").mkdir()
+    write("predictions/a.png", np.zeros((8, 12)))
+
+
+def table_of_someone_else():
+    Path("predictions").mkdir()
+    Path("predictions/summary.csv").write_text("mine")
+
+
+def scores_of_someone_else():
+    Path("out").mkdir()
+    Path("out/scores.csv").write_text("mine")
+
+
+def predictions_with_other_options():
+    main([*PREDICT.split(), "--gray"])
+
+
+def one_image_alone():
+    for name in NAMES[1:]:
+        Path(f"images/{name}.png").unlink()
+        Path(f"masks/{name}.png").unlink()
+    Path("images/a.png").unlink()
+
+
+def image_of_twelve_bits():
+    one_image_alone()
+    write("images/a.tif", np.linspace(0, 4095, 96).reshape(8, 12), "uint16")
+
+
+def image_of_floats(top=1):
+    one_image_alone()
+    write("images/a.tif", np.linspace(0, top, 96).reshape(8, 12), "float32")
+
+
+def mask_with_another_label():
+    write("masks/a.png", np.eye(8, 12) * 7)
+
+
+def masks_of_black_and_white():
+    for name in NAMES:
+        write(f"masks/{name}.png", np.eye(8, 12) * 255)
+
+
+def masks_that_number_objects():
+    for number, name in enumerate(NAMES):
+        pixels = np.zeros((8, 12))
+        for cell in range(number + 3):
+            pixels[2:6, 3 * cell : 3 * cell + 2] = cell + 1
+        write(f"masks/{name}.png", pixels, "uint16")
+
+
+def masks_of_other_names():
+    for name in NAMES:
+        Path(f"masks/{name}.png").rename(f"masks/{name}_manual.png")
+
+
+def masks_of_others_and_an_image_alone():
+    masks_of_other_names()
+    write("images/z.png", np.zeros((8, 12, 3)))
+
+
+def splits_of_one_name():
+    for split in ("train", "val"):
+        for folder in ("images", "masks"):
+            Path(split, folder).mkdir(parents=True)
+            shutil.copy(f"{folder}/a.png", f"{split}/{folder}/a.png")
+    for folder in ("images", "masks"):
+        shutil.rmtree(folder)
+    Path("list.txt").write_text("a\n")
+
+
+def list_in_utf_16():
+    Path("list.txt").write_bytes("a\nb\nc\n".encode("utf-16"))
+
+
+def four_bands():
+    one_image_alone()
+    write("images/a.npy", np.zeros((8, 12, 4)))
+
+
+# What the user does; what is wrong; what the message says; and the command that follows it: of
+# what begins with "+" the words are in the message, and come to the command.
+COMMANDS = [
+    (PREDICT, None, "`--output-format` writes labels as", "+--output-format labels.tif",
+     "--output-format labels.jpg"),
+    (PREDICT, None, "writes probabilities as", "+--output-format probabilities.tif",
+     "--output-format probabilities.png"),
+    (PREDICT, None, "Pass the one or leave out the other", PREDICT, "--precision bfloat16"),
+    (PREDICT, two_of_a_name, "Predict them into two folders",
+     "predict images/a.jpg --weights mine.keras --output other", ""),
+    (PREDICT, a_stack_and_a_page_of_it, "Predict them into two folders",
+     "predict images/s#0.png --weights mine.keras --output other", ""),
+    ("predict images/a.png --weights mine.keras", None, "Choose another output folder",
+     f"{PREDICT} --output other", "--output images"),
+    (PREDICT, file_of_someone_else, "Choose another output folder, or move the file",
+     f"{PREDICT} --output other", ""),
+    (PREDICT, table_of_someone_else, "Choose another output folder, or move the file",
+     f"{PREDICT} --output other", ""),
+    (PREDICT, predictions_with_other_options, "another run, with other gray",
+     f"{PREDICT} --output other", ""),
+    (PREDICT, image_of_floats, "Pass the value that becomes 255", "+--white 1", ""),
+    (PREDICT, image_of_twelve_bits, "--white 4095` for 12 bits; .* with another output folder",
+     f"{PREDICT} --white 4095 --output other", ""),
+    (PREDICT, image_of_twelve_bits, "Pass a larger `--white`", "+--white 4095", "--white 255"),
+    (PREDICT, image_of_twelve_bits, "should be a finite number above 0", f"{PREDICT}",
+     "--white 0"),
+    (PREDICT, None, "raise the limit", "+--max-pixels 96", "--max-pixels 50"),
+    (PREDICT, four_bands, "Save the bands that are wanted",
+     lambda: write("images/a.npy", np.load("images/a.npy")[..., :3]), ""),
+    (EVALUATE, mask_with_another_label, "marks void pixels, pass `--ignore 7`", "+--ignore 7",
+     ""),
+    (EVALUATE, mask_with_another_label, "else map the values of the masks to classes",
+     f"{EVALUATE} --values 0=0 1=1 7=1", ""),
+    (EVALUATE, masks_of_black_and_white, "`--values", "+--values 0=0 255=1", ""),
+    (EVALUATE, masks_of_black_and_white, "`--values", "+--values 0=0 255=1", "--ignore 255"),
+    (EVALUATE, scores_of_someone_else, "Choose another output folder, or move the file",
+     f"{EVALUATE} --output other", "--output out"),
+    (EVALUATE, None, "Thresholds are chosen for objects", None, "--choose-thresholds"),
+    (EVALUATE, None, "takes each value once", f"{EVALUATE} --values 0=0 1=1",
+     "--values 0=0 1=1 1=0"),
+    ("evaluate --weights mine.keras --data . --split all", masks_of_other_names,
+     "pass what the masks have in their names", "+--mask-suffix _manual", ""),
+    (PLAN, masks_that_number_objects, "If so, pass `--instances", "+--instances two", ""),
+    (PLAN, None, "should name each class", f"{PLAN} --class-names a b --classes 2",
+     "--classes 3 --class-names a b"),
+    (PLAN, None, "Give as many", f"{PLAN} --class-names a b --class-colors 0,0,0 9,9,9",
+     "--class-names a b --class-colors 0,0,0"),
+    (PLAN, mask_with_another_label, "Give the right number of classes, `--classes`",
+     f"{PLAN} --classes 8", "--classes 2"),
+    (PLAN, mask_with_another_label, "one for each class, `--class-names`",
+     f"{PLAN} --class-names a b c d e f g h", "--class-names a b"),
+    (PLAN, mask_with_another_label, "give it as `--ignore`",
+     f"{PLAN} --classes 2 --ignore 7", "--classes 2"),
+    (PLAN, masks_of_black_and_white, "`--values", "+--values 0=0 255=1", ""),
+    (PLAN, None, "have no place there. Leave `--filters`, `--dropout` out",
+     f"{PLAN} --model fcn8s", "--model fcn8s --filters 4 8 --dropout 0"),
+    (PLAN, None, "has no place there. Leave `--fc-filters` out", PLAN, "--fc-filters 8"),
+    (PLAN, None, "Pass `--encoder vgg16`", "+--encoder vgg16", "--weights imagenet"),
+    (PLAN, None, "goes with `--optimizer sgd`", "+--optimizer sgd", "--momentum 0.5"),
+    (PLAN, list_in_utf_16, "Save it as UTF-8",
+     lambda: Path("list.txt").write_text("a\nb\nc\n", "utf-8"), "--split list.txt"),
+    (PLAN, splits_of_one_name, "should differ between the splits",
+     lambda: [path.rename(path.with_stem("b")) for path in Path("val").glob("*/a.png")],
+     "--split list.txt --validation list.txt"),
+    (PLAN, None, "Choose a larger part, as 'all'", f"{PLAN} --split all", "--split all[:5%]"),
+    ("plan", None, "Pass --data DIR|NAME", PLAN, ""),
+    ("plan --data .", None, "should be one of", f"{PLAN} --model unet", "--model unett"),
+    (CHECK, None, "given by --data DIR", "check-data --data .", "--data ."),
+    ("tune --data . --output o --weights imagenet", None, "search an FCN: `--model fcn`", None,
+     ""),
+    ("predict images --weights imagenet", None, "Train one:", None, ""),
+    (PREDICT, None, "512 is a good start", f"{PREDICT} --tile-size 512", "--tile-size 0"),
+    (CHECK, None, "Write for example 0=0 255=1", f"{CHECK} --values 0=0 255=1 1=1",
+     "--values 0:0"),
+    (CHECK, None, "0,0,0=0 128,64,128=1", None, "--colors red=0"),
+    (PLAN, None, "Write for example 128,64,128",
+     f"{PLAN} --class-colors 128,64,128 0,0,0", "--class-colors red"),
+    (PLAN, None, "Write for example flip=horizontal scale=0.25",
+     f"{PLAN} --augment flip=horizontal scale=0.25", "--augment 90"),
+    (PLAN, None, "Leave out none", f"{PLAN} --augment scale=0.25", "--augment none scale=0.25"),
+    (PLAN, None, "takes flip, rotation", f"{PLAN} --augment none", "--augment turn=90"),
+]  # fmt: skip
+
+
+@follows(
+    "… writes … as …. Received: …. Pass …",
+    "… is for …. Received: …. Pass the one or leave out the other.",
+    "The outputs are named after the images",
+    "The tables name an image by its stem",
+    "A prediction should not replace an image.",
+    "'…' exists, and keras_fcn did not write it.",
+    "'…' holds the predictions of another run",
+    "… should be a finite number above 0. Received: …. Leave it out for files of 8 bits.",
+    "The labels should be 0 to …, the classes of the model",
+    "'…' exists, and no evaluation of keras_fcn wrote it.",
+    "Thresholds are chosen for objects.",
+    "… takes each value once.",
+    "… takes none, or names with values.",
+    "A split should have at least one image with its mask.",
+    "… should name each class.",
+    "Each class should have one name and one colour.",
+    "Each network has arguments of its own.",
+    "ImageNet's weights are those of VGG16.",
+    "A file list should be a text in UTF-8.",
+    "Names of a file list should differ between the splits.",
+    "The training should have data.",
+    "The U-Nets of a search start from scratch.",
+    "each value or colour of the masks should come with its label",
+    "a colour should be three integers, RED,GREEN,BLUE.",
+    "an augmentation should be none, or a name and its value",
+    "`tile_size` should be an integer of at least 1",
+    "A split should have at least one image. Received:",
+    "The model takes pixels in [0, 255]. Received: … values",
+)
+@pytest.mark.parametrize(("command", "spoil", "message", "mended", "options"), COMMANDS)
+def test_a_command_is_mended_as_it_says(command, spoil, message, mended, options, place, capsys):
+    if spoil is not None:
+        spoil()
+    capsys.readouterr()
+    given = f"{command} {options}"
+    status, said = say(given, capsys)
+    assert re.search(message, said), said
+    assert status or "warning" in said
+    if mended is None:
+        return
+    if callable(mended):
+        mended()
+        mended = given
+    elif mended.startswith("+"):
+        assert f"{mended[1:]}`" in said  # as it is printed
+        name = mended[1:].split()[0]
+        mended = f"{re.sub(f' {name} [^-]*', ' ', given)} {mended[1:]}"
+    status, said = say(mended, capsys)
+    assert not re.search(message, said), said
+    assert status == 0, said
+
+
+def save_rgb(*colors):
+    for name in NAMES:
+        write(f"masks/{name}.png", np.array(colors)[np.eye(8, 12, dtype=int)])
+
+
+def save_palettes():
+    for number, name in enumerate(NAMES):
+        color = (0, 255, 0) if number % 2 else (255, 0, 0)
+        picture = Image.fromarray(np.eye(8, 12).astype("uint8"), mode="P")
+        picture.putpalette(np.array([(0, 0, 0), color], "uint8").tobytes())
+        picture.save(f"masks/{name}.png")
+
+
+def several_masks():
+    shutil.rmtree("masks")
+    Path("masks").mkdir()
+    for name in NAMES:
+        for number in range(2):
+            write(f"masks/{name}_mask_{number}.png", np.eye(8, 12, 4 * number))
+
+
+def masks_of(*labels):
+    for name in NAMES:
+        write(f"masks/{name}.png", np.array(labels)[np.arange(96).reshape(8, 12) % len(labels)])
+
+
+def large():
+    write("images/a.png", np.zeros((8, 13, 3)))
+    write("masks/a.png", np.eye(8, 13))
+
+
+# Kinds of findings whose fix is an option: what is done to the data, and the options with which
+# it is checked.
+WITH_OPTIONS = {
+    "image alone": (masks_of_others_and_an_image_alone, ""),
+    "mask alone": (masks_of_other_names, ""),
+    "0 and 255": (masks_of_black_and_white, ""),
+    "one class": (masks_of_black_and_white, "--ignore 255"),
+    "off range": (lambda: masks_of(0, 128), "--classes 2"),
+    "palettes differ": (save_palettes, ""),
+    "void": (lambda: masks_of(0, 1, 255), ""),
+    "from 1": (lambda: masks_of(1, 2), ""),
+    "class missing": (lambda: masks_of(0, 2), ""),
+    "gaps": (lambda: masks_of(0, 128, 255), ""),
+    "objects": (masks_that_number_objects, ""),
+    "dark": (image_of_twelve_bits, ""),
+    "floats": (lambda: image_of_floats(9), ""),
+    "bright": (image_of_twelve_bits, "--white 100"),
+    "rgb": (lambda: save_rgb((0, 0, 0), (255, 0, 0)), ""),
+    "gray as rgb": (lambda: save_rgb((0, 0, 0), (255, 255, 255)), ""),
+    "unknown color": (lambda: save_rgb((0, 0, 0), (255, 0, 0)), "--colors 0,0,0=0"),
+    "unknown value": (lambda: masks_of(0, 1, 2), "--values 0=0 1=1"),
+    "several masks": (several_masks, ""),
+    "large": (large, "--max-pixels 96"),
+}
+MORE = {  # what a fix of these kinds leaves to the reader
+    "unknown color": "--colors 0,0,0=0 255,0,0=1",
+    "unknown value": "--values 0=0 1=1 2=2",
+    "palettes differ": "--colors 0,0,0=0 255,0,0=1 0,255,0=1",
+}
+
+
+@pytest.mark.parametrize("kind", WITH_OPTIONS)
+def test_the_fix_of_a_finding_that_is_an_option_mends_it(kind, place, capsys):
+    spoil, options = WITH_OPTIONS[kind]
+    spoil()
+    rule = FINDINGS[kind][1]
+    status, said = say(f"{CHECK} {options}", capsys)
+    assert rule in said, said
+    told = said.partition(rule)[2].partition("Fix: ")[2].partition("level")[0]
+    typed = MORE.get(kind) or re.search(r"`(--[\w-]+ [^`]+)`", told)[1]
+    assert typed.split()[0] in told
+    options = re.sub(rf"{typed.split()[0]} [^-]*", "", options)
+    if kind == "one class":
+        options = ""  # "without --ignore"
+    status, said = say(f"{CHECK} {options} {typed}", capsys)
+    if kind == "image alone":  # "remove images that have no mask"
+        Path("images/z.png").unlink()
+        status, said = say(f"{CHECK} {options} {typed}", capsys)
+    assert rule not in said, said
+    assert status == 0, said
+
+
+def of_the_masks(change):
+    """Return a function that mends all masks by a function of a picture."""
+
+    def mend():
+        for path in list(Path("masks").iterdir()):
+            picture = Image.open(path)
+            picture.load()
+            path.unlink()
+            change(picture).save(path.with_suffix(".png"))
+
+    return mend
+
+
+def replace(path, pixels, dtype="uint8"):
+    """Return a function that writes a file in place of those of its stem."""
+
+    def change():
+        for other in Path(path).parent.glob(f"{Path(path).stem}.*"):
+            if other.is_dir():
+                other.rmdir()
+            else:
+                other.unlink()
+        write(path, pixels, dtype)
+
+    return change
+
+
+def link(target):
+    Path("masks/a.png").unlink()
+    Path("masks/a.png").symlink_to(target)
+
+
+def move_all(from_folder, to_folder):
+    for path in list(Path(from_folder).iterdir()):
+        path.rename(Path(to_folder, path.name))
+
+
+def swap():
+    Path("images").rename("kept")
+    Path("masks").rename("images")
+    Path("kept").rename("masks")
+
+
+GOOD_IMAGE = replace("images/a.png", np.arange(96 * 3).reshape(8, 12, 3) % 256)
+GOOD_MASK = replace("masks/a.png", np.eye(8, 12))
+BLACK = np.zeros((8, 12))
+SIGNED = np.linspace(-5, 90, 96).reshape(8, 12)
+HOLES = np.where(SIGNED < 0, np.nan, SIGNED)
+
+
+def turned():
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open("images/a.png").save("images/a.png", exif=exif)
+
+
+def turned_for_good():
+    picture = np.asarray(Image.open("images/a.png"))
+    Image.fromarray(picture).save("images/a.png")
+
+
+# Kinds whose fix is work on the files: what is done to them, the words of the fix, and the work.
+WITH_WORK = {
+    "unreadable": (lambda: Path("images/a.png").write_bytes(b"?"), "export the file again",
+                   GOOD_IMAGE),
+    "not a file": (lambda: (Path("images/a.png").unlink(), Path("images/a.png").mkdir()),
+                   "remove the folder", GOOD_IMAGE),
+    "broken link": (lambda: link("gone.png"), "Put the file there",
+                    lambda: write("masks/gone.png", np.eye(8, 12)) or link("../kept.png")
+                    or Path("masks/gone.png").rename("kept.png")),
+    "frames": (replace("images/a.tif", np.zeros((2, 8, 12, 3))), "a file of its own", GOOD_IMAGE),
+    "not finite": (replace("images/a.npy", HOLES, "float32"), "numpy.nan_to_num",
+                   replace("images/a.png", np.nan_to_num(HOLES))),
+    "negative": (replace("images/a.tif", SIGNED, "int16"), "Add an offset",
+                 replace("images/a.png", SIGNED + 5)),
+    "lossy": (lambda: Image.fromarray(BLACK.astype("uint8")).save("masks/a.png", "JPEG"),
+              "Export the masks again as PNG", GOOD_MASK),
+    "alpha": (replace("masks/a.png", np.zeros((8, 12, 4))), "Remove the transparency", GOOD_MASK),
+    "one-hot": (replace("masks/a.npy", np.eye(2)[np.eye(8, 12, dtype=int)]), "mask.argmax(-1)",
+                lambda: replace("masks/a.png", np.load("masks/a.npy").argmax(-1))()),
+    "fraction": (replace("masks/a.npy", np.eye(8, 12), "float32"), "as 8-bit PNG", GOOD_MASK),
+    "label range": (replace("masks/a.npy", np.eye(8, 12) * 2**40, "int64"),
+                    "Number the classes from 0", GOOD_MASK),
+    "size": (replace("masks/a.png", np.eye(9, 12)), "at the image's size", GOOD_MASK),
+    "duplicate": (lambda: write("images/a.bmp", BLACK), "Remove all but one",
+                  Path("images/a.bmp").unlink),
+    "no pairs": (lambda: move_all("masks", "."), "name the masks after the images",
+                 lambda: [Path(f"{name}.png").rename(f"masks/{name}_mask.png") for name in NAMES]),
+    "swapped": (swap, "Give the folder of the images as the images", swap),
+    "all masks empty": (lambda: masks_of(0), "exported as class numbers", GOOD_MASK),
+    "all masks void": (lambda: masks_of(255), "draw the masks", lambda: masks_of(0, 1)),
+    "empty mask": (replace("masks/a.png", BLACK), "draw the mask", GOOD_MASK),
+    "void mask": (replace("masks/a.png", BLACK + 255), "draw the mask", GOOD_MASK),
+    "class absent": (lambda: Path("classes.csv").write_text("label,name\n0,a\n1,b\n2,c\n"),
+                     "Check the number of classes",
+                     lambda: Path("classes.csv").write_text("label,name\n0,a\n1,b\n")),
+    "turned": (turned, "Image.fromarray(numpy.asarray(Image.open(path))).save(path)",
+               turned_for_good),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WITH_WORK)
+def test_the_fix_of_a_finding_that_is_work_on_files_mends_it(kind, place, capsys):
+    spoil, words, work = WITH_WORK[kind]
+    spoil()
+    rule = FINDINGS[kind][1]
+    _, said = say(CHECK, capsys)
+    assert rule in said, said
+    assert words in said, said
+    work()
+    _, said = say(CHECK, capsys)
+    assert rule not in said, said
+    assert "errors: 0" in said, said
+
+
+# What nothing but a note tells, or what is of one place: followed by itself.
+OTHER_KINDS = {
+    "bands": "of images for a network: test_a_command_is_mended_as_it_says",
+    "no access": "nothing is closed to the user who runs the tests where that is root",
+    "palette": "nothing to mend",
+    "named": "nothing to mend",
+}
+
+
+def test_no_kind_of_finding_is_left_out():
+    assert FINDINGS.keys() == {*WITH_OPTIONS, *WITH_WORK, *OTHER_KINDS}
+
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (8, 12, 3)).astype("uint8")
+LABELS = np.eye(8, 12, dtype="uint8")
+PALETTE = np.eye(3, dtype="uint8")
+FIFTH = np.full((8, 12, 1), 0.2)
+SCORES = np.random.default_rng(0).normal(size=(8, 12, 3))
+SETTINGS = {"num_classes": 2, "filters": (2, 4)}
+
+
+def classifier(size=9):
+    layers = [keras.Input((size, size, 3)), keras.layers.Conv2D(2, 3), keras.layers.Flatten()]
+    return keras.Sequential([*layers, keras.layers.Dense(2, activation="softmax")])
+
+
+def two_outputs():
+    image = keras.Input((None, None, 3))
+    maps = [keras.layers.Conv2D(2, 1, activation="softmax")(image) for _ in range(2)]
+    return keras.Model(image, maps)
+
+
+def first_of(model):
+    return keras.Model(model.inputs, model.outputs[0])
+
+
+def without_input():
+    dense = keras.layers.Dense(2, activation="softmax")
+    return keras.Sequential([keras.layers.Conv2D(2, 3), keras.layers.Flatten(), dense])
+
+
+def called(model):
+    model(np.zeros((1, 9, 9, 3)))
+    return model
+
+
+def plain(name="last"):
+    image = keras.Input((None, None, 3))
+    layer = keras.layers.Conv2D(2, 1, activation="softmax", name=name)
+    return keras.Model(image, layer(image))
+
+
+def curves_of(text):
+    Path("log.csv").write_text(text)
+    return keras_fcn.visualize.training_curves("log.csv")
+
+
+def pages_to(output_format):
+    """Predict a stack whose pages differ in size; raise what it is set aside for."""
+    with tifffile.TiffWriter("stack.tif") as file:
+        for rows in (8, 6):
+            file.write(IMAGE[:rows], photometric="rgb")
+    result = keras_fcn.predict_folder(unet(), "stack.tif", "out", output_format=output_format)
+    for error in result.failed.values():
+        raise ValueError(error)
+
+
+def logits():
+    model = keras_fcn.UNet(num_classes=1, filters=(2, 4), classifier_activation=None)
+    kernel, bias = model.get_layer("score").get_weights()
+    model.get_layer("score").set_weights([kernel, bias + 5])
+    return model
+
+
+def with_sigmoid(model):
+    return keras.Sequential([model, keras.layers.Activation("sigmoid")])
+
+
+def with_classes(model, classes):
+    predictions = keras_fcn.layers.Predictions(None, classes=classes)
+    return keras.Model(model.inputs, predictions(model.outputs[0]))
+
+
+def channels_first(work):
+    keras.config.set_image_data_format("channels_first")
+    try:
+        return work()
+    finally:
+        keras.config.set_image_data_format("channels_last")
+
+
+def saved(name):
+    (plain().save_weights if name.endswith("weights.h5") else plain().save)(name)
+    return catalogue.load_model(name)
+
+
+def converted(size):
+    return predict(np.zeros((*size, 3), "uint8"), keras_fcn.fully_convolutional(classifier()))
+
+
+@functools.cache
+def unet():
+    """A network that is compiled once."""
+    return keras_fcn.UNet(**SETTINGS)
+
+
+def predict(image, model=None, **options):
+    return keras_fcn.predict_image(model or unet(), image, **options)
+
+
+CLASSES = Classes(("ground", "cell"))
+TWELVE_BITS = IMAGE.astype("uint16") * 16
+LOSS = keras_fcn.losses.WeightedCrossentropy()
+ONE_HOT = np.eye(3)[LABELS][None]
+PROBABILITIES = np.full((1, 8, 12, 3), 1 / 3, "float32")
+
+# The words of a message, what raises it, and all that it says to do instead.
+CALLS = [
+    ("`softmax` over one class is 1 everywhere.",
+     lambda: keras_fcn.UNet(num_classes=1, filters=(2, 4)),
+     [lambda: keras_fcn.UNet(**SETTINGS),
+      lambda: keras_fcn.UNet(num_classes=1, filters=(2, 4), classifier_activation="sigmoid")]),
+    ("keras_fcn builds models for the image data format",
+     lambda: channels_first(lambda: keras_fcn.UNet(**SETTINGS)),
+     [lambda: keras_fcn.UNet(**SETTINGS)]),
+    ("The model takes one image of the shape", lambda: predict(np.moveaxis(IMAGE, -1, 0)),
+     [lambda: predict(np.moveaxis(np.moveaxis(IMAGE, -1, 0), 0, -1))]),
+    ("Pass the image alone, `image[0]`", lambda: predict(IMAGE[None]),
+     [lambda: predict(IMAGE[None][0])]),
+    ("If the fourth channel is opacity", lambda: predict(np.zeros((8, 12, 4), "uint8")),
+     [lambda: predict(np.zeros((8, 12, 4), "uint8")[..., :3])]),
+    ("The model takes pixels in [0, 255]. Received: an image of True and False.",
+     lambda: predict(IMAGE > 99), [lambda: predict(np.uint8(255) * (IMAGE > 99))]),
+    ("The model takes pixels in [0, 255]. Received: uint16 values", lambda: predict(TWELVE_BITS),
+     [lambda: predict(TWELVE_BITS / 257), lambda: predict(TWELVE_BITS * (255 / 4095))]),
+    ("which are all but black to it", lambda: predict(IMAGE / 255),
+     [lambda: predict(255 * (IMAGE / 255)),
+      lambda: predict(IMAGE / 255, keras_fcn.UNet(**SETTINGS, include_preprocessing=False))]),
+    ("An image should hold finite numbers.", lambda: predict(np.where(IMAGE < 9, np.nan, IMAGE)),
+     [lambda: predict(np.nan_to_num(np.where(IMAGE < 9, np.nan, IMAGE)))]),
+    ("`model` should be a built Keras model on images.", lambda: predict(IMAGE, without_input()),
+     [lambda: predict(IMAGE, plain())]),
+    ("A model to predict with should make one map", lambda: predict(IMAGE, two_outputs()),
+     [lambda: predict(IMAGE, first_of(two_outputs()))]),
+    ("a classifier becomes such a model by `keras_fcn.fully_convolutional(model)`",
+     lambda: predict(np.zeros((9, 9, 3)), classifier()), [lambda: converted((9, 12))]),
+    ("The image should be as large as the model's window.", lambda: converted((8, 12)),
+     [lambda: converted((9, 12))]),
+    ("One channel should be the probability of class 1, in [0, 1].",
+     lambda: predict(IMAGE, logits(), output="labels"),
+     [lambda: predict(IMAGE, with_sigmoid(logits()), output="labels")]),
+    ("`y_true` should hold one label a pixel", lambda: LOSS(ONE_HOT, PROBABILITIES),
+     [lambda: LOSS(ONE_HOT.argmax(-1), PROBABILITIES)]),
+    ("A model keeps its classes in a layer", lambda: catalogue.set_classes(plain(), CLASSES),
+     [lambda: catalogue.set_classes(with_classes(plain(), CLASSES), CLASSES)]),
+    ("With `padding=\"valid\"` the image should be",
+     lambda: keras_fcn.UNet(**SETTINGS, padding="valid")(IMAGE[None][:, :7]),
+     [lambda: predict(IMAGE[:7], keras_fcn.UNet(**SETTINGS, padding="valid")),
+      lambda: keras_fcn.UNet(**SETTINGS)(IMAGE[None][:, :7])]),
+    ("`data` should be pairs of images and label maps.",
+     lambda: keras_fcn.evaluate(unet(), "."),
+     [lambda: keras_fcn.evaluate(unet(), keras_fcn.datasets.Pairs("."))]),
+    ("A weights file does not say which network it belongs to.",
+     lambda: saved("mine.weights.h5"), [lambda: saved("other.keras")]),
+    ("`prediction` should be the probability of cell, in [0, 1].",
+     lambda: keras_fcn.metrics.rand_information_scores(LABELS, IMAGE[..., 0]),
+     [lambda: keras_fcn.metrics.rand_information_scores(LABELS, IMAGE[..., 0] / 255)]),
+    ("The probabilities of two classes or more should add up to 1",
+     lambda: keras_fcn.visualize.entropy_map(FIFTH),
+     [lambda: keras_fcn.visualize.entropy_map(np.concatenate([1 - FIFTH, FIFTH], axis=-1))]),
+    ("`probabilities` should be in [0, 1].", lambda: keras_fcn.visualize.entropy_map(SCORES),
+     [lambda: keras_fcn.visualize.entropy_map(scipy.special.softmax(SCORES, axis=-1))]),
+    ("A PNG file holds labels from 0 to",
+     lambda: keras_fcn.visualize.write_label_map("l.png", LABELS - 1.0, np.zeros((2, 3))),
+     [lambda: np.save("l.npy", LABELS - 1.0)]),
+    ("An overlay takes an image (height, width, 3)",
+     lambda: keras_fcn.visualize.overlay(np.zeros((8, 12, 5), "uint8"), LABELS, PALETTE, NAMES[:3]),
+     [lambda: keras_fcn.visualize.overlay(
+         np.zeros((8, 12, 5), "uint8")[..., [0, 2, 4]], LABELS, PALETTE, NAMES[:3])]),
+    ("`model` should be a built Sequential or functional Keras model",
+     lambda: keras_fcn.fully_convolutional(without_input()),
+     [lambda: keras_fcn.fully_convolutional(classifier()),
+      lambda: keras_fcn.fully_convolutional(called(without_input()))]),
+    ("Every input of the classifier should be an image of fixed size",
+     lambda: keras_fcn.fully_convolutional(plain()),
+     [lambda: keras_fcn.fully_convolutional(classifier())]),
+    ("A receptive field is that of one output.",
+     lambda: keras_fcn.receptive_field(two_outputs()),
+     [lambda: keras_fcn.receptive_field(first_of(two_outputs()))]),
+    ("A label map has 8 bits, so it holds 256 classes at most.",
+     lambda: keras_fcn.predict_folder(
+         keras_fcn.UNet(num_classes=257, filters=(2, 2)), "images", "out"),
+     [lambda: predict(IMAGE, keras_fcn.UNet(num_classes=257, filters=(2, 2)))]),
+    ("`probabilities` should be (height, width, channels), in [0, 1].",
+     lambda: keras_fcn.find_objects(SCORES),
+     [lambda: keras_fcn.find_objects(predict(IMAGE))]),
+    ("… should be a mapping {(red, green, blue): label}",
+     lambda: keras_fcn.datasets.check_data("images", "masks", colors={"red": 1}),
+     [lambda: keras_fcn.datasets.check_data(
+         "images", "masks", colors={(0, 0, 0): 0, (255, 0, 0): 1})]),
+    ("… should be a mapping {value: label}.",
+     lambda: keras_fcn.datasets.check_data("images", "masks", values=[0, 1]),
+     [lambda: keras_fcn.datasets.check_data("images", "masks", values={0: 0, 255: 1})]),
+    ("… are of pixels that are integers.",
+     lambda: keras_fcn.datasets.check_data("images", "masks", values={0: 0, 0.5: 1}),
+     [lambda: keras_fcn.datasets.check_data("images", "masks", values={0: 0, 255: 1})]),
+    ("The labels of … should be integers.",
+     lambda: keras_fcn.datasets.check_data("images", "masks", values={0: 0, 1: 0.5}),
+     [lambda: keras_fcn.datasets.check_data("images", "masks", values={0: 0, 1: 1})]),
+    ("Masks that number objects have neither colours nor values of classes.",
+     lambda: keras_fcn.datasets.Pairs(".", instances="two", values={0: 0, 1: 1}),
+     [lambda: keras_fcn.datasets.Pairs(".", instances="two"),
+      lambda: keras_fcn.datasets.Pairs(".", values={0: 0, 1: 1})]),
+    ("'…' exists. Remove it, or choose another name.",
+     lambda: keras_fcn.predict_into(unet(), IMAGE, "there.npy"),
+     [lambda: keras_fcn.predict_into(unet(), IMAGE, "other.npy"),
+      lambda: (Path("there.npy").unlink(),
+               keras_fcn.predict_into(unet(), IMAGE, "there.npy"))]),
+    ("A .keras file brings its network.",
+     lambda: build(Recipe(".", weights="unet.keras", filters=(3, 4)), 2, 3),
+     [lambda: build(Recipe(".", weights="unet.keras"), 2, 3),
+      lambda: build(Recipe(".", filters=(3, 4)), 2, 3)]),
+    ("The weights … take images of … channels.",
+     lambda: build(Recipe(".", weights="unet.keras"), 2, 1),
+     [lambda: build(Recipe(".", filters=(2, 4)), 2, 1)]),
+    ("The layers with a filter for each class should be named score",
+     lambda: (plain().save("plain.keras"), build(Recipe(".", weights="plain.keras"), 3, 3)),
+     [lambda: (plain("score").save("score.keras"),
+               build(Recipe(".", weights="score.keras"), 3, 3))]),
+    ("The log should be a file of `keras.callbacks.CSVLogger`",
+     lambda: curves_of("day,rain\n0,1\n"), [lambda: curves_of("epoch,loss\n0,1\n")]),
+    ("The log should hold one epoch or more.",
+     lambda: curves_of("epoch,loss\n"), [lambda: curves_of("epoch,loss\n0,1\n")]),
+    ("Each line of the log should hold … numbers",
+     lambda: curves_of("epoch,loss\n0,1\n1"), [lambda: curves_of("epoch,loss\n0,1\n")]),
+    ("`weights` should be a file written by `model.save_weights`",
+     lambda: keras_fcn.UNet(**SETTINGS, weights="junk.weights.h5"),
+     [lambda: keras_fcn.UNet(**SETTINGS, weights="unet.keras")]),
+    ("An .npy file holds images of one size.", lambda: pages_to("labels.npy"),
+     [lambda: pages_to("labels.tif")]),
+    ("`saturation` and `hue` are of RGB images.",
+     lambda: keras_fcn.datasets.Augmentation(hue=0.1)(IMAGE[..., :2], LABELS, (0, 1)),
+     [lambda: keras_fcn.datasets.Augmentation()(IMAGE[..., :2], LABELS, (0, 1))]),
+    ("'…' names a data set and a folder that is here",
+     lambda: keras_fcn.datasets.resolve_source("camvid"),
+     [lambda: keras_fcn.datasets.resolve_source("./camvid")]),
+]  # fmt: skip
+
+follows(*(message for message, *_ in CALLS))
+
+
+@pytest.mark.parametrize(
+    ("message", "call", "remedies"), CALLS, ids=[message[:40] for message, *_ in CALLS]
+)
+@pytest.mark.filterwarnings(
+    "error:The model takes pixels", "error:'camvid' names a data set", "ignore:These layers of"
+)
+def test_a_call_is_mended_as_it_says(message, call, remedies, place):
+    np.save("there.npy", LABELS)
+    unet().save("unet.keras")
+    Path("camvid").mkdir()
+    Path("junk.weights.h5").write_bytes(b"junk")
+    words = re.escape(message).replace("…", ".*")
+    with pytest.raises((ValueError, OSError, UserWarning), match=words):
+        call()
+    for remedy in remedies:
+        remedy()
+
+
+# Tests of other files that follow the remedy of a message, or see it followed.
+ELSEWHERE = {
+    "The layer … of the model needs blobs of the shapes": "caffe::test_fcn_gives_what_opencv_gives",
+    "`model` should have layers with weights.": "caffe::test_fcn_gives_what_opencv_gives",
+    "as this version of Keras reads them.": "caffe::test_a_damaged_conversion",
+    "The PASCAL VOC weights belong to": "caffe::test_the_published_sizes",
+    "A subclass of `keras.Model` should be made":
+        "convolutionize::test_subclassed_models_are_followed_through_their_call",
+    "The weights … belong to":
+        "weights::test_other_number_of_classes_keeps_all_but_the_score_layer",
+    "A model for predictions should take one image": "catalogue::test_any_model_of_maps_is_loaded",
+    "A model for predictions should be functional": "catalogue::test_any_model_of_maps_is_loaded",
+    "The folder of … should hold": "datasets::test_builders_say_what_their_folder_should_hold",
+    "A file of the format … should end in": "exports::test_gives_what_keras_gives",
+    "An export does not replace what exists.": "exports::test_command",
+    "The zoo knows maps whose pixels": "exports::test_a_converted_classifier",
+    "A file that `keras_fcn.export` wrote holds": "exports::test_the_file_knows_its_classes",
+    "should be one that the processor computes in.":
+        "engines::test_bfloat16_needs_the_engine_and_the_processor",
+    "The engine … should give Keras's scores.": "engines::test_an_engine_that_is_wrong_is_refused",
+    "The engine … should know the layers":
+        "engines::test_a_layer_that_an_engine_does_not_know_is_told_in_a_line",
+    "A PNG file has 16 bits": "folders::test_more_objects_than_16_bits_in_32",
+    "The output folder should stay": "trouble::test_a_lost_share_of_the_predictions",
+    "One run at a time may write into a folder.": "folders::test_two_runs_at_once_are_refused",
+    "Averages, by …, are of maps of the image's size.":
+        "commands::test_a_map_of_another_size_is_refused_before_the_first_image",
+    "Objects are measured in a map of the image's size.":
+        "commands::test_a_map_of_another_size_is_refused_before_the_first_image",
+    "The model's map should have the size of the image":
+        "commands::test_a_map_of_another_size_is_refused_before_the_first_image",
+    "Thresholds are stored in a .keras file.":
+        "commands::test_thresholds_that_cant_be_stored_are_refused",
+    "The output folder should hold no finished run.":
+        "training::test_a_finished_run_says_how_to_go_on",
+    "The output folder should be new or empty": "training::test_folder_of_other_files_is_refused",
+    "An interrupted run goes on with the parameters":
+        "training::test_other_parameters_are_refused_with_a_way_on",
+    "should be whole, as the run wrote it.": "training::test_a_damaged_file_of_a_run_is_named",
+    "Loss and weights should stay finite.":
+        "training::test_a_later_divergence_leaves_the_last_good_weights",
+    "The log should have a row of numbers": "training::test_a_damaged_log_is_kept_beside",
+    "The labels should be 0 to …, or the ignore label":
+        "training::test_classes_are_asked_for_as_they_were_given",
+    "The search should be done.": "tuning::test_search_survives_kill_9_and_the_best_is_trained",
+    "A search should have left": "tuning::test_search_survives_kill_9_and_the_best_is_trained",
+    "The images should have … channels, as `input_shape":
+        "tuning::test_images_of_other_channels_are_refused_before_a_trial_is_trained",
+    "The network should have at most":
+        "tuning::test_parameters_are_counted_before_they_take_memory",
+    "Of the data sets, … numbers objects.": "commands::test_objects_of_data_without_them",
+    "`tune` searches in one process.": "tuning::test_chief_and_two_workers_on_loopback",
+    "… downloads VGG16's weights.": "weights::test_a_failed_download_says_where_to_put_the_file",
+    "A picture should be less narrow": "page::test_pictures_too_narrow_or_too_long_are_refused",
+    "which a JPEG file can be.": "page::test_pictures_too_narrow_or_too_long_are_refused",
+    "The page should be bound to a free address.": "page::test_a_port_that_is_taken_is_explained",
+    "A picture should have … MB or less.": "page::test_what_is_no_picture_is_explained",
+}  # fmt: skip
+
+# Why the remedy of a message is followed by no test.
+PACKAGE = "a package would have to be removed and installed"
+DAMAGED = "the file of another publisher would have to be fetched, or this package installed anew"
+BACKEND = "another backend needs a process of its own"
+NOT_TRIED = {
+    "Install it by `pip install": PACKAGE,
+    "Install it: `pip install": PACKAGE,
+    "Install with `pip install": PACKAGE,
+    "Run `pip install": PACKAGE,
+    "Reinstall the package": DAMAGED,
+    "Fetch the file": DAMAGED,
+    "it may be truncated": DAMAGED,
+    "Load such a model with `model.load_weights`": DAMAGED,
+    "works on the backend": BACKEND,
+    "VOC2011's segmentation val": DAMAGED,
+    "No image should be both trained and validated on.": DAMAGED,
+    "Nothing is written; export to another format": "no other format is sure to take the model",
+    "convert the part before it": "which part that is depends on the layer",
+    "train again with a lower learning rate": "it may take days",
+    "Call `keras_fcn.predict_image`": "it is what most tests call",
+    "A model should be chosen.": "it is done with the mouse",
+}
+
+VERBS = (
+    "Pass Use Give Choose Set Install Run Call Save Build Leave Take Append Fetch Reinstall Remove "
+    "Write Train Predict Crop Cut Scale Export Put Wait Add Name Map Move Enlarge Fill Divide Send "
+    "Start Drop Delete Unset Press Bring Let Replace Load pass leave call use choose remove write "
+    "apply take raise draw"
+)
+REMEDY = re.compile(
+    rf"Received.*\b({VERBS.replace(' ', '|')})\b|^(?!.*Received).*\b(Install|Run)\b"
+)
+
+
+def text_of(node):
+    """Return the text of an expression, with … for what is put in."""
+    if isinstance(node, ast.Constant):
+        return str(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(x.value if isinstance(x, ast.Constant) else "…" for x in node.values)
+    if isinstance(node, ast.BinOp):
+        return text_of(node.left) + text_of(node.right)
+    return "…"
+
+
+def messages():
+    """Yield the place and the text of each error and warning of the package."""
+    for path in sorted(Path(ROOT, "keras_fcn").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and node.args:
+                name = ast.unparse(node.func)
+                if name.endswith(("Error", "warn", "parser.error")):
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}", text_of(node.args[0])
+
+
+def test_no_remedy_is_left_out():
+    """Each message that says what to do is followed by a test, or there is a reason."""
+    known = [*FOLLOWED, *ELSEWHERE, *NOT_TRIED]
+    texts = dict(messages())
+    left = {
+        place: text
+        for place, text in texts.items()
+        if REMEDY.search(text) and not any(words in text for words in known)
+    }
+    assert not left, "\n".join(f"{place} {text}" for place, text in left.items())
+
+
+def test_what_follows_a_remedy_is_there():
+    texts = dict(messages()).values()
+    gone = [words for words in (*ELSEWHERE, *NOT_TRIED) if not any(words in x for x in texts)]
+    assert not gone
+    for test in ELSEWHERE.values():
+        file, name = test.split("::")
+        assert f"def {name}(" in Path(ROOT, "tests", f"test_{file}.py").read_text(), test

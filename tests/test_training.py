@@ -25,7 +25,8 @@ from keras_fcn.commands import _parser, main
 from keras_fcn.commands.fields import help_of
 from keras_fcn.commands.train import COURSE, DATA, NETWORK, make_recipe
 from keras_fcn.datasets import Augmentation
-from keras_fcn.training import ImageGrid, Recipe, fit, train
+from keras_fcn.remedies import on_the_command_line
+from keras_fcn.training import ImageGrid, Recipe, fit, log, train
 
 # one process for what they share
 pytestmark = pytest.mark.xdist_group("training")
@@ -294,6 +295,63 @@ def test_a_damaged_file_of_a_run_is_named(name, recipe, tmp_path, monkeypatch):
     assert [row["epoch"] for row in read_log(tmp_path)] == ["0", "1"]
 
 
+@pytest.mark.parametrize(
+    ("spoil", "lost"),
+    [
+        (lambda log: log[:-3], []),  # the last epoch gets its scores again
+        (lambda log: log[:-17], [1]),
+        (lambda log: b"", [0, 1]),
+        (lambda log: log.partition(b"\n")[2], [0, 1]),  # no header
+        (lambda log: log.replace(b",", b";"), [0, 1]),  # of a spreadsheet
+        (lambda log: log.replace(b"1,0.5", b"1,half"), [1]),
+        (lambda log: log + b'3,"\xff\0', []),
+        (lambda log: bytes(range(256)) * 9, [0, 1]),
+        (lambda log: log.decode().encode("utf-16"), [0, 1]),
+        (None, [0, 1]),  # gone
+    ],
+)
+def test_a_damaged_log_is_kept_beside(spoil, lost, tmp_path):
+    rows = [{"epoch": n, "val_mean_iou": 0.5 + n / 10, "seconds": 1.5} for n in range(3)]
+    rows[1]["val_mean_iou"] = 0.5
+    log.write_log(tmp_path, rows)
+    path = tmp_path / "log.csv"
+    assert log.recover_log(tmp_path, 3)[1] == []
+    whole = path.read_bytes()
+    path.unlink()
+    if spoil is not None:
+        path.write_bytes(spoil(whole))
+    with pytest.warns(UserWarning, match=r"log.csv', (damaged|without some)\..* put it back"):
+        found, missing = log.recover_log(tmp_path, 3)
+    assert missing == lost
+    assert [int(row["epoch"]) for row in found] in ([0, 1, 2], [0, 1])
+    for row in found:
+        known = float(row["val_mean_iou"]) == rows[int(row["epoch"])]["val_mean_iou"]
+        assert known != (int(row["epoch"]) in lost)
+    if spoil is not None:
+        assert (tmp_path / "log.damaged1.csv").read_bytes() == spoil(whole)
+    log.write_log(tmp_path, found)
+    assert log.recover_log(tmp_path, len(found))[0] == read_log(tmp_path)  # whole again
+    path.write_bytes(whole)  # the remedy
+    assert log.recover_log(tmp_path, 3)[1] == []
+
+
+def test_the_best_epoch_of_a_damaged_log_gets_its_score_again(
+    long_recipe, long_run, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch, pytest.raises(Kill):
+        kill_at(patch, training.callbacks, "write_log", 3)
+        train(long_recipe, tmp_path)
+    text = (tmp_path / "log.csv").read_text()
+    (tmp_path / "log.csv").write_text(text.replace("epoch", "Epoche"))
+    with pytest.warns(UserWarning, match="Those of epoch 1 are nan"):
+        result = train(long_recipe, tmp_path)
+    expected = log.best_epoch(read_log(long_run))
+    assert (result["mean_iou"], result["epoch"]) == (pytest.approx(expected[0]), expected[1] + 1)
+    rows = read_log(tmp_path)
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert [row["seconds"] for row in rows].count("nan") == 1
+
+
 def test_other_parameters_are_refused_with_a_way_on(long_recipe, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch, pytest.raises(Kill):
         kill_at(patch, training.callbacks, "save_state", 2)
@@ -473,7 +531,7 @@ def test_fine_tuning_keeps_what_the_catalogue_has(monkeypatch):
     assert training.network.build(recipe, num_classes=3, channels=3) is pretrained
     with pytest.raises(ValueError, match="images of 3 channels"):
         training.network.build(recipe, num_classes=3, channels=1)
-    with pytest.raises(ValueError, match="filters together with the weights 'mine'"):
+    with pytest.raises(ValueError, match=r"filters=\(4, 8\) together with the weights 'mine'"):
         Recipe("data", weights="mine", filters=(4, 8))
 
 
@@ -483,9 +541,9 @@ def test_fine_tuning_keeps_what_the_catalogue_has(monkeypatch):
         ({"epochs": 0}, "`epochs` should be an integer of at least 1"),
         ({"class_weights": "logs"}, "Did you mean 'log'"),
         ({"model": "fcn8"}, "Did you mean 'fcn8s'"),
-        ({"model": "fcn8s", "filters": (4, 8), "encoder": "vgg16"}, "filters, encoder together"),
-        ({"fc_filters": 8}, "fc_filters together with unet"),
-        ({"model": "fcn8s", "dropout": 0.0}, "dropout together with fcn8s"),
+        ({"model": "fcn8s", "filters": (4, 8), "encoder": "vgg16"}, "encoder='vgg16' together"),
+        ({"fc_filters": 8}, "fc_filters=8 together with unet"),
+        ({"model": "fcn8s", "dropout": 0.0}, "dropout=0.0 together with fcn8s"),
         ({"dropout": 1}, "from 0 to below 1"),
         ({"upsampling": "nearest"}, "'transpose', 'bilinear'"),
         ({"learning_rate": 0}, "above 0"),
@@ -494,6 +552,12 @@ def test_fine_tuning_keeps_what_the_catalogue_has(monkeypatch):
         ({"ignore": 0.5}, "should be an integer"),
         ({"class_names": ("a", "b"), "num_classes": 3}, "2 names for num_classes=3"),
         ({"optimizer": "adam"}, "Did you mean 'adamw'"),
+        ({"weights": "imagenet"}, "Pass `encoder='vgg16'`, or .* `model='fcn8s'`"),
+        ({"seed": -1}, "`seed` should be an integer from 0"),
+        ({"white": 0}, "`white` should be a finite number above 0"),
+        ({"learning_rate": True}, "finite"),
+        ({"dropout": float("nan")}, "from 0 to below 1"),
+        ({"values": {0: 0, 1: 0.5}}, "labels of `values` should be integers"),
         ({"momentum": 0.9}, "goes with `optimizer='sgd'`"),
     ],
 )
@@ -528,6 +592,28 @@ def test_labels_are_counted_before_the_training(data):
         read_data(str(data), num_classes=2, ignore=254)
     with pytest.raises(ValueError, match="the splits 'train', 'val', 'all'"):
         read_data(str(data), split="training", validation="val")
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ({"num_classes": 2}, "`--classes`"),
+        ({"class_names": ("a", "b")}, "Give one for each class, `--class-names`"),
+        ({"class_colors": ((0, 0, 0), (9, 9, 9))}, "Give one for each class, `--class-colors`"),
+        ({}, "Give each class its line in '.*classes.csv'"),
+    ],
+)
+def test_classes_are_asked_for_as_they_were_given(given, remedy, write_masks):
+    folder = Path(write_masks(0, 1, 2))
+    if not given:
+        (folder / "classes.csv").write_text("label,name\n0,a\n1,b\n")
+    task = Recipe(str(folder), split="all", validation="all", **given)
+    with on_the_command_line(), pytest.raises(ValueError, match=remedy):
+        training.labels.read_data(task)
+    (folder / "classes.csv").write_text("label,name\n0,a\n1,b\n2,c\n")
+    mended = {name: (*value, value[0]) for name, value in given.items() if name != "num_classes"}
+    task = Recipe(str(folder), split="all", validation="all", **mended)
+    assert len(training.labels.read_data(task).classes) == 3
 
 
 def test_data_sets_bring_their_classes_and_void_label(data):

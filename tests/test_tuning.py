@@ -395,7 +395,7 @@ def test_search_survives_kill_9_and_the_best_is_trained(data, tmp_path, capsys):
     assert main(["train", "--from-tuning", str(output), "--output", str(tmp_path / "early")]) == 1
     assert "it goes on: " in capsys.readouterr().err
     assert main([*command, "--seed", "1"]) == 1
-    assert "seed=1 instead of 0" in capsys.readouterr().err
+    assert "--seed 1 instead of 0" in capsys.readouterr().err
 
     assert main(command) == 0
     shown = capsys.readouterr().out
@@ -515,7 +515,7 @@ def test_recipe_of_a_search_comes_back_from_json(tmp_path):
         (["tune", "--data", "no/where", "--trials", "1"], "no/where"),
         (["tune", "--data", ".", "--trials", "1", "--tuner", "baysian"], "Did you mean 'bayesian'"),
         (["tune", "--data", ".", "--trials", "1", "--model", "fcn8s"], "Did you mean 'fcn'"),
-        (["tune", "--data", ".", "--trials", "0"], "trials=0"),
+        (["tune", "--data", ".", "--trials", "0"], "--trials 0"),
         (["tune", "--data", ".", "--trials", "1", "--weights", "imagenet"], "start from scratch"),
         (["tune", "--trials", "1", "--max-parameters", "9", "--data"], "at most 9 parameters"),
         (["train"], "Pass --data"),

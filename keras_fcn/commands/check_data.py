@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from keras_fcn.commands.shared import add_file_options, add_mask_options, mapping
+from keras_fcn.commands.fields import mapping
+from keras_fcn.commands.shared import add_file_options, add_mask_options
 
 EXAMPLE = "keras-fcn check-data --data data"
 
@@ -46,8 +47,8 @@ def run(options):
         options.masks,
         num_classes=options.classes,
         ignore=options.ignore,
-        colors=mapping(options.colors),
-        values=mapping(options.values),
+        colors=mapping("colors", options.colors),
+        values=mapping("values", options.values),
         white=options.white,
         mask_suffix=options.mask_suffix,
         instances=options.instances,

@@ -6,11 +6,11 @@ import warnings
 from pathlib import Path
 
 from keras_fcn.commands import completion
+from keras_fcn.commands.fields import mapping
 from keras_fcn.commands.shared import (
     add_file_options,
     add_mask_options,
     add_model,
-    mapping,
     prediction_options,
 )
 from keras_fcn.remedies import spell
@@ -75,6 +75,7 @@ def run(options):
 
     _check_data_options(options)
     model = load_model(options.weights)
+    _check_model(options, model)
     ignore = options.ignore
     data, own_ignore = _open_data(options, model)
     if not (options.objects or options.instances):  # whose classes have names of no data
@@ -96,6 +97,31 @@ def run(options):
     else:
         _print_scores(result)
     return 1 if "failed" in result else 0
+
+
+def _check_model(options, model):
+    """Raise for a model that can't be compared with masks, or that can't keep its thresholds."""
+    from keras_fcn.catalogue import classes_of, set_classes
+    from keras_fcn.inference.tiles import example_size
+
+    image, made = example_size(model) or (None, None)
+    if image != made:
+        raise ValueError(
+            "The model's map should have the size of the image, as the masks have. Received: "
+            f"{options.weights!r}, which makes a map of {made[0]}x{made[1]} of {image[0]}x"
+            f"{image[1]} pixels. Call `keras_fcn.evaluate` with label maps of that size."
+        )
+    if not options.choose_thresholds:
+        return
+    set_classes(model, classes_of(model))  # raises where it has no place for them
+    if not options.weights.endswith(".keras"):
+        copy = f"{options.weights}.keras"
+        call = f"import keras_fcn; keras_fcn.load_model('{options.weights}').save('{copy}')"
+        raise ValueError(
+            "Thresholds are stored in a .keras file. Received: --choose-thresholds with the "
+            f"weights {options.weights!r}, which come with the package. Save a copy, by `python "
+            f'-c "{call}"`, and pass --weights {copy}.'
+        )
 
 
 def _compare_classes(options, classes):
@@ -134,11 +160,10 @@ def _choose_thresholds(options, model, data):
     known = dataclasses.replace(classes_of(model), objects=chosen)
     set_classes(model, known)
     print(json.dumps(chosen), file=sys.stderr)
-    if options.weights.endswith(".keras"):
-        whole = keras.saving.load_model(options.weights)  # with its optimizer
-        set_classes(whole, known)
-        with replacing(options.weights) as beside:
-            whole.save(beside)
+    whole = keras.saving.load_model(options.weights)  # with its optimizer
+    set_classes(whole, known)
+    with replacing(options.weights) as beside:
+        whole.save(beside)
 
 
 def _check_data_options(options):
@@ -196,8 +221,8 @@ def _open_folder(source, split, channels, options):
 def _reading(options):
     """Return how files are read."""
     return {
-        "values": mapping(options.values),
-        "colors": mapping(options.colors),
+        "values": mapping("values", options.values),
+        "colors": mapping("colors", options.colors),
         "white": options.white,
         "max_pixels": options.max_pixels,
         "mask_suffix": options.mask_suffix,

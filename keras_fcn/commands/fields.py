@@ -99,12 +99,31 @@ def collect(options, settings):
         if hasattr(options, field.name)
     }
     for name in given.keys() & {"values", "colors"}:
-        given[name] = dict(given[name])
+        given[name] = mapping(name, given[name])
     if given.get("weights") == "none":
         given["weights"] = None
     if "augment" in given:
         given["augment"] = _make_augmentation(given["augment"])
     return given
+
+
+def mapping(name, pairs):
+    """Return a dictionary of the pairs of an option, or None where it was not given.
+
+    Raises:
+        ValueError: for one that comes twice, of which the last alone would count.
+    """
+    if pairs is None:
+        return None
+    table = {}
+    for key, value in pairs:
+        if key in table:
+            raise ValueError(
+                f"{spell(name)} takes each value once. Received: {key} more than once. Leave out "
+                "all but one."
+            )
+        table[key] = value
+    return table
 
 
 def _how(kind):
@@ -161,7 +180,9 @@ def augmentation(text):
     try:
         if not value:
             raise ValueError
-        return name, value if name == "flip" else float(value)
+        if name == "flip":
+            return name, None if value.lower() == "none" else value
+        return name, float(value)
     except ValueError as error:
         raise argparse.ArgumentTypeError(
             "an augmentation should be none, or a name and its value, NAME=VALUE. Received: "
@@ -171,8 +192,12 @@ def augmentation(text):
 
 def _make_augmentation(pairs):
     """Return the augmentation that the option gives, with nothing besides."""
+    if None in pairs and len(pairs) > 1:
+        raise ValueError(
+            f"{spell('augment')} takes none, or names with values. Received: both. Leave out none."
+        )
     known = [field.name for field in dataclasses.fields(Augmentation)]
-    given = dict(filter(None, pairs))
+    given = mapping("augment", filter(None, pairs))
     if unknown := [name for name in given if name not in known]:
         raise ValueError(
             f"{spell('augment')} takes {', '.join(known)}, each as NAME=VALUE, or none. Received: "

@@ -138,11 +138,6 @@ def _tile_size(text):
     return int(text)
 
 
-def mapping(pairs):
-    """Return a dictionary of the pairs of an option, or None where it was not given."""
-    return None if pairs is None else dict(pairs)
-
-
 def prediction_options(options):
     """Return the arguments of `predict_image` that the options give."""
     from keras_fcn.cards import pretrained

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 
-from keras_fcn.arguments import check_choice
+from keras_fcn.arguments import is_number, suggest
 
 ELASTIC_GRID = 3  # U-Net paper, section 3.1
 OUTSIDE = -1e6  # a place far outside of every image
@@ -90,7 +90,11 @@ class Augmentation:
     hue: float = 0
 
     def __post_init__(self):
-        check_choice("flip", self.flip, FLIPS)
+        if self.flip not in FLIPS:  # its name is no option of the command line
+            raise ValueError(
+                f"`flip` should be one of {', '.join(map(str, FLIPS))}. Received: "
+                f"flip={self.flip}.{suggest(self.flip, FLIPS)}"
+            )
         for name, limit in LIMITS.items():
             _check_range(name, getattr(self, name), limit)
 
@@ -182,7 +186,7 @@ class Augmentation:
 
 
 def _check_range(name, value, limit):
-    if not isinstance(value, (int, float)) or not 0 <= value <= limit:
+    if not is_number(value) or not 0 <= value <= limit:
         raise ValueError(
             f"`{name}` should be a number from 0 to {limit}. Received: {name}={value!r}"
         )

@@ -176,6 +176,7 @@ def open_source(name, split, data_dir=None, manual_dir=None, instances=None):
         )
     if source.module:
         importlib.import_module(f"keras_fcn.datasets.{source.module}")
+    _check_configuration(tfds, name)
     builder = tfds.builder(name, data_dir=data_dir)
     try:
         builder.download_and_prepare(
@@ -188,6 +189,17 @@ def open_source(name, split, data_dir=None, manual_dir=None, instances=None):
     dataset = dataset.map(lambda example: {name: example[name] for name in (source.image, label)})
     read = _reader(builder.info.features, source, label, instances)
     return dataset, read, max(1, int(dataset.cardinality()))
+
+
+def _check_configuration(tfds, name):
+    """Raise for a configuration that a data set has not, of which TFDS tells in many lines."""
+    name, _, configuration = name.partition("/")
+    known = [config.name for config in tfds.builder_cls(name).BUILDER_CONFIGS]
+    if configuration and configuration.partition("/")[0] not in known:
+        raise ValueError(
+            f"The data set {name!r} has the configurations {', '.join(known) or 'none'}. Received: "
+            f"{name}/{configuration}.{suggest(configuration, known)}"
+        )
 
 
 def _reader(features, source, label, instances):

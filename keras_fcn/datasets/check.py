@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 
+from keras_fcn.arguments import as_label, check_positive_integer, check_reading
 from keras_fcn.datasets.files import FileError, first_path
 from keras_fcn.datasets.findings import (
     FINDINGS,
@@ -22,7 +23,14 @@ from keras_fcn.datasets.images import (
     read_raster,
     to_image,
 )
-from keras_fcn.datasets.masks import INSTANCES, read_labels, read_palette, size_text
+from keras_fcn.datasets.masks import (
+    INSTANCES,
+    check_colors,
+    check_values,
+    read_labels,
+    read_palette,
+    size_text,
+)
 from keras_fcn.datasets.problems import PROBLEMS
 from keras_fcn.remedies import spell
 
@@ -99,6 +107,11 @@ def check_data(
     """
     from keras_fcn.datasets.folder import list_source
 
+    check_reading(white, max_pixels)
+    if num_classes is not None:
+        check_positive_integer("num_classes", num_classes)
+    ignore = as_label("ignore", ignore)
+    _check_tables(colors, values)
     source = images if masks is None else (images, masks)
     reading = {"colors": colors, "values": values, "white": white}
     reading |= {"instances": instances, "max_pixels": max_pixels}
@@ -125,6 +138,8 @@ def check_sample(listing, ignore: int | None = None, training: bool = True, **re
     Warns:
         UserWarning: for each warning that holds of the sample as a whole.
     """
+    check_reading(reading.get("white"), reading.get("max_pixels"))
+    _check_tables(reading.get("colors"), reading.get("values"))
     places = np.unique(np.linspace(0, len(listing.pairs) - 1, SAMPLE).round().astype(int))
     sample = dataclasses.replace(listing, pairs=[listing.pairs[i] for i in places], masks_alone=[])
     looks = Looks(ignore)
@@ -139,6 +154,8 @@ def check_sample(listing, ignore: int | None = None, training: bool = True, **re
             findings = tuple(item for item in report.findings if item.kind not in OF_ALL)
             report = dataclasses.replace(report, findings=findings)
     told = set(WARNED)
+    if not training and report.pixels.keys() == {0, 255}:
+        told.discard("one class")  # black and white, whichever of them is said to be void
     if not training and report.masks and looks.images:
         told |= PROBLEMS.keys()
     if errors := [error for error in report.errors if error.kind not in told]:
@@ -149,6 +166,13 @@ def check_sample(listing, ignore: int | None = None, training: bool = True, **re
             warnings.warn(str(finding), stacklevel=4)
     if reading.get("white") is None and looks.is_dark():
         warnings.warn(dark_message(max(looks.deep)), stacklevel=4)
+
+
+def _check_tables(colors, values):
+    if colors is not None:
+        check_colors(colors)
+    if values is not None:
+        check_values(values)
 
 
 def _hold_others(listing, labels, options):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_fcn.arguments import suggest
+from keras_fcn.arguments import check_seed, suggest
 from keras_fcn.datasets.check import check_sample
 from keras_fcn.datasets.files import (
     SUFFIXES,
@@ -18,7 +18,7 @@ from keras_fcn.datasets.files import (
     read_pair,
 )
 from keras_fcn.datasets.images import count_bands
-from keras_fcn.remedies import choose, spell
+from keras_fcn.remedies import choose, given, spell
 
 IMAGES = ("images", "image", "imgs", "img", "JPEGImages")
 MASKS = (
@@ -65,6 +65,7 @@ def find_pairs(source, split, split_seed: int | None = None, mask_suffix: str | 
         ValueError: when the folder has no known layout, the split is unknown, or it
             is empty.
     """
+    split_seed = check_seed("split_seed", split_seed)
     splits = _find_splits(source, mask_suffix)
     if not isinstance(split, str) or split.endswith(".txt"):  # a file list
         return _select_names(_merge(splits), _read_names(source, split))
@@ -72,7 +73,7 @@ def find_pairs(source, split, split_seed: int | None = None, mask_suffix: str | 
     if match is None:
         raise ValueError(
             f"{spell('split')} should be a name with or without a slice, as 'train' or "
-            f"'all[:80%]', or a file list, FILE.txt. Received: split={split!r}"
+            f"'all[:80%]', or a file list, FILE.txt. Received: {given('split', split)}"
         )
     name = match["name"]
     if name == "all" and "all" not in splits:
@@ -83,13 +84,19 @@ def find_pairs(source, split, split_seed: int | None = None, mask_suffix: str | 
         choices = [*splits, *(["all"] if "all" not in splits else [])]
         raise ValueError(
             f"'{_name(source)}' has the splits {', '.join(map(repr, choices))}. Received: "
-            f"split={split!r}.{suggest(name, choices)} A folder without splits is cut with "
+            f"{given('split', split)}.{suggest(name, choices)} A folder without splits is cut with "
             'slices, as "all[:80%]" and "all[80%:]".'
         )
-    listing = _cut(listing, match["start"], match["stop"], split_seed)
     if not listing.pairs:
         _raise_empty(source, split, listing)
-    return listing
+    part = _cut(listing, match["start"], match["stop"], split_seed)
+    if not part.pairs:
+        raise ValueError(
+            f"A split should have at least one image. Received: '{_name(source)}', "
+            f"{given('split', split)} of the {len(listing.pairs)} images of {name!r}. Choose a "
+            f"larger part, as {name!r}, or add images."
+        )
+    return part
 
 
 def list_source(source, mask_suffix: str | None = None) -> Listing:
@@ -264,7 +271,7 @@ def _read_names(source, split):
     if not isinstance(split, (list, tuple)):
         raise ValueError(
             "`split` should be the name of a split, a list of names or the path of one. Received: "
-            f"split={split!r}"
+            f"{given('split', split)}"
         )
     names = [str(name).strip() for name in split]
     return [Path(name).stem if _has_suffix(name) else Path(name).name for name in names if name]
@@ -302,8 +309,8 @@ def _select_names(listing, names):
         if len(by_stem[name]) > 1:
             raise ValueError(
                 "Names of a file list should differ between the splits. Received: "
-                f"{' and '.join(repr(str(image)) for image, _ in by_stem[name])}. Pass the folders "
-                "of one split as (images, masks)."
+                f"{' and '.join(repr(str(image)) for image, _ in by_stem[name])}. Rename one of "
+                "them and its mask."
             )
     chosen = set(names)
     duplicates = [paths for paths in listing.duplicates if paths[0].stem in chosen]
@@ -327,7 +334,7 @@ def _count_channels(pairs, max_pixels):
 def _raise_empty(source, split, listing):
     raise ValueError(
         "A split should have at least one image with its mask. Received: "
-        f"'{_name(source)}', split={split!r}, with {len(listing.images_alone)} images and "
+        f"'{_name(source)}', {given('split', split)}, with {len(listing.images_alone)} images and "
         f"{len(listing.masks_alone)} masks that have no partner. Name mask `0001.png` or "
         f"`0001_mask.png` after image `0001.jpg`, or pass what the masks have in their names "
         f"besides, as {spell('mask_suffix', '_manual')}."

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_fcn.arguments import check_positive_integer, check_reading
 from keras_fcn.datasets.problems import FileError, check_file, reading
-from keras_fcn.remedies import spell
+from keras_fcn.remedies import choose, spell
 
 WHITE = 65535  # of 16-bit pixels, where neither the caller nor the file says
 DARK_BITS = 14  # 16-bit images that use no more are asked about
@@ -83,6 +84,9 @@ def read_image(
     >>> read_image("photo.jpg", channels=3).shape  # doctest: +SKIP
     (427, 640, 3)
     """
+    check_reading(white, max_pixels)
+    if channels is not None:
+        check_positive_integer("channels", channels)
     raster = read_raster(path, max_pixels, channels)
     if white is None and (question := dark_question(raster)):
         warnings.warn(question, stacklevel=1)  # once for all files
@@ -183,10 +187,11 @@ def is_see_through(raster: Raster) -> bool:
 def dark_message(largest: int) -> str:
     """Return what to say of dark pixels of 16 bits."""
     bits = next(bits for bits in (8, 10, 12, DARK_BITS) if largest < 2**bits)
+    again = "; for predictions that are written, with another output folder."
     return (
         "16-bit images should use their range, or they are taken for dark ones. Received: pixels "
         f"of at most {bits} bits. If white is less than {WHITE}, pass the value that becomes 255, "
-        f"as {spell('white', 2**bits - 1)} for {bits} bits."
+        f"as {spell('white', 2**bits - 1)} for {bits} bits{choose(again, again, '.')}"
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_fcn.arguments import check_choice
+from keras_fcn.arguments import check_choice, is_integer, is_number
 from keras_fcn.datasets.images import NPY, TIFF, open_header, open_picture, read_raster
 from keras_fcn.datasets.problems import FileError, check_file, reading
 from keras_fcn.remedies import spell
@@ -41,6 +41,10 @@ def read_mask(path, colors=None, values=None, max_pixels: int | None = None) -> 
 
     >>> read_mask("mask.png", values={0: 0, 255: 1})  # doctest: +SKIP
     """
+    if colors is not None:
+        colors = check_colors(colors)
+    if values is not None:
+        check_values(values)
     check_file(path)
     with reading(path):
         labels = _read_numbers(path, max_pixels) if colors is None else None
@@ -177,7 +181,7 @@ def check_colors(colors) -> dict:
     valid = all(
         isinstance(color, tuple)
         and len(color) == 3
-        and all(isinstance(value, (int, np.integer)) and 0 <= value <= 255 for value in color)
+        and all(is_integer(value) and 0 <= value <= 255 for value in color)
         for color in table
     )
     if not valid or not table:
@@ -188,7 +192,33 @@ def check_colors(colors) -> dict:
         )
     if not hasattr(colors, "items") and len(table) < len(colors):
         raise ValueError(f"Each class should have another colour. Received: colors={colors!r}")
+    _check_labels("colors", table)
     return {tuple(map(int, color)): int(label) for color, label in table.items()}
+
+
+def check_values(values) -> None:
+    """Raise unless `values` is a mapping of values to labels."""
+    if not hasattr(values, "items") or not values:
+        raise ValueError(
+            f"{spell('values')} should be a mapping {{value: label}}. Received: values={values!r}. "
+            f"Write for example {spell('values', {0: 0, 255: 1})}."
+        )
+    wrong = [value for value in values if not (is_number(value) and value == int(value))]
+    if wrong:
+        raise ValueError(
+            f"{spell('values')} are of pixels that are integers. Received: {wrong[0]!r}. Write for "
+            f"example {spell('values', {0: 0, 255: 1})}."
+        )
+    _check_labels("values", values)
+
+
+def _check_labels(name, table):
+    wrong = [label for label in table.values() if not is_integer(label)]
+    if wrong:
+        raise ValueError(
+            f"The labels of {spell(name)} should be integers. Received: {wrong[0]!r}. Number the "
+            "classes from 0."
+        )
 
 
 def read_palette(path) -> list | None:
@@ -251,7 +281,7 @@ def _decode(picture, path, colors):
         picture = picture.convert("L" if (pixels == pixels[..., :1]).all() else "RGB")
     if colors is not None:
         red, green, blue = np.moveaxis(np.asarray(picture.convert("RGB"), "int32"), 2, 0)
-        codes = {_code(*color): label for color, label in check_colors(colors).items()}
+        codes = {_code(*color): label for color, label in colors.items()}
         return _look_up(_code(red, green, blue), codes, path, "unknown color", _color_name)
     if picture.mode not in (*GRAY_MODES, "P"):
         _raise_colored(picture, path)

@@ -9,6 +9,7 @@ from keras_fcn.classes import Classes, voc_palette
 from keras_fcn.datasets.catalogue import SOURCES, resolve_source
 from keras_fcn.datasets.files import first_path
 from keras_fcn.datasets.masks import INSTANCES, check_colors, read_palette
+from keras_fcn.remedies import spell
 
 FILE = "classes.csv"
 COLUMNS = ("label", "name")
@@ -65,19 +66,25 @@ def read_classes(
         found = _of_folder(source, ignore, split, colors, instances, mask_suffix, num_classes)
     data = source if isinstance(source, str) else _folder_name(source)
     void = found.ignore if found is not None else 255 if ignore is None else ignore
-    counts = [] if num_classes is None else [num_classes]
-    counts += [len(given) for given in (names, class_colors) if given is not None]
-    if len(set(counts)) > 1:
+    given = {"classes": num_classes}
+    given |= {
+        what: None if items is None else len(items)
+        for what, items in (("names", names), ("colours", class_colors))
+    }
+    counts = {what: count for what, count in given.items() if count is not None}
+    if len(set(counts.values())) > 1:
         raise ValueError(
             "Each class should have one name and one colour. Received: "
-            f"{' and '.join(map(str, counts))} classes, names or colours."
+            f"{' and '.join(f'{count} {what}' for what, count in counts.items())}. Give as many "
+            f"{spell('class_names')} and {spell('class_colors')} as there are classes."
         )
+    count = next(iter(counts.values()), None)
     if found is None:
-        if not counts:
+        if count is None:
             return None
-        known = Classes.default(counts[0])
+        known = Classes.default(count)
     else:
-        known = _resize(found, counts[0] if counts else len(found))
+        known = _resize(found, len(found) if count is None else count)
     return Classes(
         known.names if names is None else names,
         known.colors if class_colors is None else class_colors,

@@ -18,7 +18,7 @@ from keras_fcn.convolutionize import is_augmentation
 from keras_fcn.inference import quantize
 from keras_fcn.inference.tiles import View, takes_size
 from keras_fcn.private import flat_layers
-from keras_fcn.remedies import spell
+from keras_fcn.remedies import given, spell
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 # Where `precision` is that engine's only.
@@ -90,7 +90,7 @@ def _check_together(engine, precision, calibration):
     if precision in OF_OPENVINO and engine != "openvino":
         raise ValueError(
             f"{spell('precision', precision)} is for {spell('engine', 'openvino')}. Received: "
-            f"engine={engine!r}. Pass the one or leave out the other."
+            f"{given('engine', engine)}. Pass the one or leave out the other."
         )
     quantize.check_calibration(precision, calibration)
 
@@ -116,7 +116,7 @@ def _compile(model, engine, precision, calibration):
     except Exception as error:  # the converters raise what they like for layers they do not know
         raise ValueError(
             f"The engine {engine!r} should know the layers of the model. Received: {model.name!r}, "
-            f'which it does not take: {first_line(error)} Use the engine "keras".'
+            f"which it does not take: {first_line(error)} Pass {spell('engine', 'keras')}."
         ) from error
 
 

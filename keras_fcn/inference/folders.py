@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 
+from keras_fcn.arguments import check_reading
 from keras_fcn.atomic import remove_leftovers
 from keras_fcn.datasets.images import read_image
 from keras_fcn.datasets.stacks import count_pages, read_stack
@@ -111,6 +112,7 @@ def predict_folder(
     if "calibration" in options:
         options["calibration"] = as_calibration(options["calibration"], white, max_pixels)
     check_options(model, **options)
+    check_reading(white, max_pixels)
     results = Results(model, output, parse_formats(output_format, objects), gray)
     channels = model.inputs[0].shape[-1]
     jobs = [

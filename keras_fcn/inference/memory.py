@@ -6,8 +6,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_fcn.convolutionize import functional
 from keras_fcn.inference.tiles import View, receptive_field_of
-from keras_fcn.private import flat_layers
 
 UNKNOWN = 2**31  # bytes taken as free where the system does not tell
 STEP = 64  # pixels; a tile's side is a multiple
@@ -50,14 +50,23 @@ def bytes_per_pixel(model: keras.Model) -> float:
     Raises:
         ValueError: for a model without a receptive field.
     """
-    layers = {layer.name: layer for layer in flat_layers(model)}
+    layers = dict(_named_layers(model))
     numbers = channels = model.inputs[0].shape[-1]
     for row in receptive_field_of(model).layers:
-        layer = layers.get(row.name.rpartition("/")[2])
+        layer = layers.get(row.name)
         if layer is not None:  # an operation has as many channels as what it is applied to
             channels = layer.output.shape[-1]
         numbers += channels / float(row.stride[0] * row.stride[1])
     return 4 * numbers
+
+
+def _named_layers(model, prefix=""):
+    """Yield the layers of a model, also of those nested in it, by the names of the rows."""
+    for layer in functional(model).layers:
+        if isinstance(layer, keras.Model):
+            yield from _named_layers(layer, f"{prefix}{layer.name}/")
+        else:
+            yield prefix + layer.name, layer
 
 
 def free_memory() -> int:

@@ -19,6 +19,7 @@ from keras_fcn.inference.tiles import (
     View,
     boxes,
     check_tile_size,
+    example_size,
     map_size,
     predict_piece,
     receptive_field_of,
@@ -143,6 +144,9 @@ def check_options(
     compiled(model, engine, precision, calibration)
     if isinstance(check_tile_size(tile_size), tuple):
         receptive_field_of(model)
+    several = averages.get("test_time_augmentation") or list(averages.get("scales", (1,))) != [1]
+    if several and (example := example_size(model)):
+        _check_size(model, *reversed(example))
 
 
 def errors_of_an_image() -> tuple[type[Exception], ...]:

@@ -11,6 +11,7 @@ from keras_fcn.catalogue import classes_of
 from keras_fcn.inference.formats import geo_tags, writing
 from keras_fcn.inference.objects import ObjectSettings, find_objects
 from keras_fcn.inference.sources import Job
+from keras_fcn.inference.tiles import example_size
 from keras_fcn.label_maps import to_labels
 from keras_fcn.remedies import spell
 
@@ -36,7 +37,8 @@ class Results:
             probabilities of a large image are never held.
 
     Raises:
-        ValueError: for a model of more classes than a file of 8 bits holds.
+        ValueError: for a model of more classes than a file of 8 bits holds, and for objects
+            of one whose maps have not the size of the image.
     """
 
     def __init__(self, model: keras.Model, output: Path, formats: dict[str, str], gray: bool):
@@ -52,6 +54,8 @@ class Results:
         self.palette = None if gray else self.classes.palette
         objects = formats.keys() & {"objects", "outlines"}
         self.settings = ObjectSettings.of(model) if objects else None
+        if objects and (example := example_size(model)):
+            _check_size(*reversed(example))
         self.takes = "probabilities" if objects or "probabilities" in formats else "labels"
         self.columns = (
             ("height", "width", *self.classes.names),
@@ -108,12 +112,8 @@ class Results:
         from keras_fcn.inference.pictures import draw_classes, draw_outlines, to_bytes
 
         labels = to_labels(prediction) if self.takes == "probabilities" else prediction
-        if self.settings is not None and labels.shape != image.shape[:2]:
-            raise ValueError(
-                "Objects are measured in a map of the image's size. Received: a model that makes "
-                f"a map of {labels.shape[0]}x{labels.shape[1]} of {image.shape[0]}x"
-                f"{image.shape[1]} pixels. Leave {spell('objects')} out."
-            )
+        if self.settings is not None:
+            _check_size(labels.shape, image.shape[:2])
         made = {"labels": labels.astype("uint8"), "probabilities": prediction}
         if "overlay" in self.formats:
             picture = draw_classes(self.model, to_bytes(image), labels, self.classes)
@@ -128,6 +128,15 @@ class Results:
             if "outlines" in self.formats:
                 made["outlines"] = np.asarray(draw_outlines(to_bytes(image), objects))
         return made, [*labels.shape, *_count(labels, len(self.classes))], lines
+
+
+def _check_size(made, image):
+    if tuple(made) != tuple(image):
+        raise ValueError(
+            "Objects are measured in a map of the image's size. Received: a model that makes a map "
+            f"of {made[0]}x{made[1]} of {image[0]}x{image[1]} pixels. Leave {spell('objects')} "
+            f"out, and objects and outlines of {spell('output_format')}."
+        )
 
 
 def _count(labels, classes):

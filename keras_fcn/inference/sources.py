@@ -1,6 +1,7 @@
 """Which images are meant, and where their predictions go, checked before anything is written."""
 
 import dataclasses
+import fnmatch
 import glob
 import os
 from collections.abc import Iterable
@@ -80,6 +81,7 @@ def check_outputs(jobs: list[Job], output: Path, formats: dict[str, str]) -> Non
     """
     images = {job.image.resolve(): job.image for job in jobs}
     written: dict[Path, Path] = {}
+    named: dict[str, Path] = {}
     for job in jobs:
         for kind, file in zip(formats, job.files(output, formats), strict=True):
             if file.resolve() in images:
@@ -100,6 +102,14 @@ def check_outputs(jobs: list[Job], output: Path, formats: dict[str, str]) -> Non
                     f"'{file}' exists, and keras_fcn did not write it. Choose another output "
                     "folder, or move the file."
                 )
+        for name in job.names:
+            other = named.setdefault(name, job.image)
+            if other is not job.image:
+                raise ValueError(
+                    "The tables name an image by its stem, and the pages of a stack STEM#0 and so "
+                    f"on, so these should differ. Received: '{other}' and '{job.image}', both with "
+                    f"{name!r}. Predict them into two folders."
+                )
 
 
 def _expand(path, output):
@@ -111,7 +121,28 @@ def _expand(path, output):
             raise FileNotFoundError(f"There is no file or folder '{path}'.")
         return [Job(path, Path(path.stem))]
     base = Path(*path.parts[: _first_magic(path)])
-    return _below(base, base.glob(str(path.relative_to(base))), output)
+    return _below(base, _match(base, path.relative_to(base).parts), output)
+
+
+def _match(folder, parts):
+    """Yield what is in a folder and matches the parts of a pattern, of which ** is any folders.
+
+    `Path.glob` would leave closed folders out in silence.
+    """
+    if not parts:
+        yield folder
+        return
+    if not folder.is_dir():
+        return
+    first, *rest = parts
+    if first == "**":
+        places = [folder, *(path for path in _walk(folder) if path.is_dir())]
+        for place in places:
+            yield from _match(place, rest)
+        return
+    for path in [folder / first] if first == os.pardir else folder.iterdir():
+        if fnmatch.fnmatch(path.name, first):
+            yield from _match(path, rest)
 
 
 def _walk(folder):

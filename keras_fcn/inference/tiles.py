@@ -11,6 +11,8 @@ from keras_fcn.inference.images import leaves
 from keras_fcn.layers import SizeCheck
 from keras_fcn.remedies import spell
 
+SIDES = (256, 512, 1024)  # of images to ask a model what it makes of them
+
 _fields: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
@@ -121,6 +123,20 @@ def map_size(model: keras.Model, view: View) -> tuple[int, int]:
     if view.mirrored:
         return view.image.shape[:2]
     return tuple(model.compute_output_shape((1, *view.size, view.image.shape[2]))[1:3])
+
+
+def example_size(model: keras.Model) -> tuple | None:
+    """Return the height and width of an image and of the map that the model makes of it.
+
+    None where it takes none of a few sizes, and so the images alone will tell.
+    """
+    height, width, channels = model.inputs[0].shape[1:]
+    for side in SIDES:
+        size = (height or side, width or side)
+        view = View(model, np.broadcast_to(np.uint8(0), (*size, channels)))
+        if takes_size(model, view.size):
+            return size, map_size(model, view)
+    return None
 
 
 def takes_size(model: keras.Model, size: tuple) -> bool:

@@ -12,16 +12,11 @@ import keras
 import numpy as np
 from PIL import Image
 
+from keras_fcn.classes import unique
 from keras_fcn.inference import predict_image
 from keras_fcn.label_maps import to_labels
-from keras_fcn.training.run import (
-    MONITOR,
-    best_epoch,
-    keep_best,
-    save_state,
-    steps_of,
-    write_log,
-)
+from keras_fcn.training.log import MONITOR, best_epoch, write_log
+from keras_fcn.training.run import keep_best, save_state, steps_of
 from keras_fcn.visualize import VOID_COLOR, paint, write_png
 
 PANEL = 256  # largest side of a pictured image, pixels
@@ -85,7 +80,7 @@ class Keeper(keras.callbacks.Callback):
 
     def per_class_iou(self):
         """Return {"val_iou_NAME": IoU}, NaN for a class that occurs nowhere."""
-        names = [f"val_iou_{name.replace(',', ' ')}" for name in self.names]
+        names = unique(f"val_iou_{name.replace(',', ' ')}" for name in self.names)
         return dict(zip(names, self.metric.per_class_iou().tolist(), strict=True))
 
     def _check_weights(self):

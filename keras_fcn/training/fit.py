@@ -13,9 +13,10 @@ from keras_fcn.catalogue import set_classes
 from keras_fcn.losses import WeightedCrossentropy
 from keras_fcn.metrics import SegmentationMetrics
 from keras_fcn.optimizers import Muon
-from keras_fcn.remedies import spell
+from keras_fcn.remedies import given, spell
 from keras_fcn.training.callbacks import DivergenceError, ImageGrid, Keeper, Progress, make_board
 from keras_fcn.training.labels import log_class_weights, read_data, training_set, validation_set
+from keras_fcn.training.log import recover_log
 from keras_fcn.training.network import build, describe, freeze_encoder
 from keras_fcn.training.plan import describe_plan, fit_into, keeps_vgg16, plan, plan_splits
 from keras_fcn.training.recipe import Recipe, arguments_of
@@ -24,8 +25,8 @@ from keras_fcn.training.run import (
     finish,
     load_state,
     mend,
-    read_log,
     read_record,
+    steps_of_file,
     update_record,
     working_in,
 )
@@ -146,7 +147,7 @@ def _make_model(recipe, data, devices):
     if recipe.batch_size % devices:
         raise ValueError(
             f"{spell('batch_size')} should be a multiple of the number of devices, {devices}. "
-            f"Received: batch_size={recipe.batch_size}"
+            f"Received: {given('batch_size', recipe.batch_size)}"
         )
     if recipe.freeze_encoder and keras.backend.backend() == "jax":
         raise ValueError(
@@ -171,12 +172,14 @@ def _fit(model, recipe, output, data, devices, keeper):
     """Train from the state in the folder to the end."""
     step = load_state(model, output)
     steps, epochs = recipe.steps, recipe.epochs
-    rows = read_log(output)[: step // steps]
-    mend(model, output, rows, steps)
-    keeper.rows = rows
     pairs = data.splits["validation"].pick(data.pictured)
     grid = ImageGrid(pairs, output / "pictures", data.classes)
     validation = validation_set(data.splits["validation"], devices)
+    rows, lost = recover_log(output, step // steps)
+    if lost:
+        _score_best(model, output, validation, rows, steps)
+    mend(model, output, rows, steps)
+    keeper.rows = rows
     on_terminal = sys.stdout.isatty()
     with keeper:
         if step // steps > len(rows):  # stopped between the last step of an epoch and its scores
@@ -196,6 +199,20 @@ def _fit(model, recipe, output, data, devices, keeper):
                 shuffle=False,  # the training set is shuffled
                 verbose=1 if on_terminal else 2,
             )
+
+
+def _score_best(model, output, validation, rows, steps):
+    """Give the best epoch its score again, where its row is lost: later ones are held against it.
+
+    The model has the state of last.keras afterwards.
+    """
+    best = output / "best.keras"
+    if best.exists():
+        epoch = steps_of_file(model, best) // steps - 1
+        if epoch < len(rows):  # else it is the one that gets its scores anyway
+            scores = model.evaluate(validation, return_dict=True, verbose=0)
+            rows[epoch] |= {f"val_{name}": value for name, value in scores.items()}
+        load_state(model, output)
 
 
 def _stretches(step, recipe):

@@ -12,6 +12,7 @@ import scipy.ndimage
 from keras_fcn.classes import Classes
 from keras_fcn.datasets import add_border_weights, read_classes, resolve_source
 from keras_fcn.datasets.findings import FINDINGS, classes_missing, one_class
+from keras_fcn.datasets.names import find_class_file
 from keras_fcn.datasets.streams import Split, open_split
 from keras_fcn.remedies import spell
 
@@ -92,7 +93,7 @@ def read_data(task):
             )
     classes, known = _find_classes(task, ignore, max(counted["train"].labels) + 1)
     for name, counts in counted.items():
-        _check_labels(counts.labels, len(classes), name, ignore)
+        _check_labels(task, counts.labels, len(classes), name, ignore)
     _check_classes(counted["train"].labels, len(classes) if known else None, splits["train"])
     images, objects = _look_at(splits["train"])
     return Labels(
@@ -215,15 +216,27 @@ def _check_classes(labels, num_classes, split):
         warnings.warn(f"{finding} (In {masks}.)", stacklevel=4)
 
 
-def _check_labels(labels, num_classes, split, ignore):
+def _check_labels(task, labels, num_classes, split, ignore):
     wrong = [label for label in sorted(labels) if not 0 <= label < num_classes]
     if wrong:
         raise ValueError(
             f"The labels should be 0 to {num_classes - 1}, or the ignore label {ignore}. Received: "
-            f"{wrong[:8]} in the {split} masks. Give the right number of classes, "
-            f"{spell('num_classes')}, or, if one of them marks void pixels, give it as "
-            f"{spell('ignore')}."
+            f"{wrong[:8]} in the {split} masks. {_how_many(task)}, or, if one of them marks void "
+            f"pixels, give it as {spell('ignore')}."
         )
+
+
+def _how_many(task):
+    """Return how to say of so many classes, in the way in which it was said."""
+    for name in ("num_classes", "class_names", "class_colors"):
+        if getattr(task, name) is not None:
+            what = "the right number of classes" if name == "num_classes" else "one for each class"
+            return f"Give {what}, {spell(name)}"
+    source = resolve_source(task.data)
+    path = None if isinstance(source, str) else find_class_file(source)
+    if path is not None:
+        return f"Give each class its line in '{path}'"
+    return f"Give the right number of classes, {spell('num_classes')}"
 
 
 def log_class_weights(pixels):

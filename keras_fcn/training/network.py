@@ -8,7 +8,7 @@ import keras
 from keras_fcn import catalogue
 from keras_fcn.catalogue import from_pretrained, load_model
 from keras_fcn.layers import Predictions
-from keras_fcn.remedies import spell
+from keras_fcn.remedies import given, spell
 from keras_fcn.training.recipe import ARCHITECTURE, FACTORIES
 
 ENCODER = re.compile(r"conv\d_\d(_bn)?")  # the convolutions of the contracting path
@@ -84,14 +84,14 @@ def _level(name):
 def _check_given(recipe, found):
     """Raise for arguments that contradict the file's network."""
     for name in ("filters", "encoder", "upsampling", "fc_filters", "batch_norm"):
-        given, own = getattr(recipe, name), found.get(name)
-        if name == "filters" and found.get("encoder") and given is not None:
-            own = (*own[:-1], *given[len(own) - 1 :])
-        if given is not None and given != own:
+        wanted, own = getattr(recipe, name), found.get(name)
+        if name == "filters" and found.get("encoder") and wanted is not None:
+            own = (*own[:-1], *wanted[len(own) - 1 :])
+        if wanted is not None and wanted != own:
             raise ValueError(
-                f"A .keras file brings its network. Received: {name}={given!r} with the weights "
-                f"{recipe.weights!r}, whose network has {name}={own!r}. Leave {spell(name)} "
-                "out, or train from scratch."
+                f"A .keras file brings its network. Received: {given(name, wanted)} with the "
+                f"weights {recipe.weights!r}, whose network has {given(name, own)}. Leave "
+                f"{spell(name)} out, or train from scratch, without {spell('weights')}."
             )
 
 
@@ -99,7 +99,7 @@ def _check_channels(model, recipe, channels):
     if model.input_shape[-1] != channels:
         raise ValueError(
             f"The weights {recipe.weights!r} take images of {model.input_shape[-1]} channels. "
-            f"Received: data with {channels}. Train from scratch or from 'imagenet'."
+            f"Received: data with {channels}. Train from scratch, without {spell('weights')}."
         )
 
 

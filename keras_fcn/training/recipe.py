@@ -2,14 +2,23 @@
 
 import dataclasses
 import json
-import math
 import numbers
 from pathlib import Path
 
-from keras_fcn.arguments import check_choice, check_positive_integer
+from keras_fcn.arguments import (
+    as_label,
+    check_choice,
+    check_flag,
+    check_positive_integer,
+    check_reading,
+    check_share,
+    is_integer,
+    is_number,
+)
 from keras_fcn.cards import pretrained
 from keras_fcn.datasets import SOURCES, Augmentation
-from keras_fcn.remedies import spell
+from keras_fcn.datasets.masks import check_colors, check_values
+from keras_fcn.remedies import given, spell
 
 FACTORIES = {
     "unet": "UNet",
@@ -21,7 +30,9 @@ FACTORIES = {
 UPSAMPLINGS = ("transpose", "bilinear")
 OPTIMIZERS = ("adamw", "muon", "sgd")
 CLASS_WEIGHTS = ("log", "none")
+FLAGS = ("batch_norm", "border_weights", "mixed_precision", "data_parallel", "deterministic")
 PLANNED = "planned"
+SEEDS = 2**32 - 1  # one less than NumPy has: a search takes the next one, too
 UNET = ("filters", "encoder", "dropout", "upsampling")  # arguments of UNet alone
 FCN = ("fc_filters",)  # of the FCNs alone
 ARCHITECTURE = ("model", *UNET, *FCN, "batch_norm")
@@ -97,11 +108,20 @@ class Task:
         if isinstance(self.data, Path) and not self.data.is_absolute():
             object.__setattr__(self, "data", f"./{self.data}")  # a folder, whatever its name
         object.__setattr__(self, "data", str(self.data))
-        for name in ("num_classes", "max_pixels", "crop_size", "batch_size", "epochs", "steps"):
+        for name in ("num_classes", "crop_size", "batch_size", "epochs", "steps"):
             if getattr(self, name) is not None:
                 check_positive_integer(name, getattr(self, name))
-        for name in ("ignore", "seed"):
-            check_integer(name, getattr(self, name))
+        object.__setattr__(self, "ignore", as_label("ignore", self.ignore))
+        check_reading(self.white, self.max_pixels)
+        if not is_integer(self.seed) or not 0 <= self.seed < SEEDS:
+            raise ValueError(
+                f"{spell('seed')} should be an integer from 0 to {SEEDS - 1}. Received: "
+                f"{given('seed', self.seed)}"
+            )
+        if self.values is not None:
+            check_values(self.values)
+        if self.colors is not None:
+            object.__setattr__(self, "colors", check_colors(self.colors))
         self._check_classes()
         for field in dataclasses.fields(self):  # what NumPy has computed is a number like others
             if isinstance(value := getattr(self, field.name), numbers.Integral | numbers.Real):
@@ -115,7 +135,8 @@ class Task:
             if self.num_classes not in (None, count) and (self.num_classes, count) != (1, 2):
                 raise ValueError(
                     f"{spell('class_names')} should name each class. Received: {count} names for "
-                    f"num_classes={self.num_classes}"
+                    f"{given('num_classes', self.num_classes)}. Name each, or leave out one or the "
+                    "other."
                 )
         if self.class_colors is not None:
             colors = tuple(tuple(map(_plain, color)) for color in self.class_colors)
@@ -210,7 +231,14 @@ class Recipe(Task):
             if getattr(self, name) is not None:
                 check_positive_integer(name, getattr(self, name))
         if self.filters is not None:
-            object.__setattr__(self, "filters", tuple(map(_plain, self.filters)))
+            for width in self.filters:
+                check_positive_integer("filters", width)
+            object.__setattr__(self, "filters", tuple(map(int, self.filters)))
+        if self.fc_filters is not None:
+            check_positive_integer("fc_filters", self.fc_filters)
+        for name in FLAGS:
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, check_flag(name, value))
         for name, choices in {
             "class_weights": CLASS_WEIGHTS,
             "optimizer": OPTIMIZERS,
@@ -239,10 +267,8 @@ class Recipe(Task):
 
     def _check_architecture(self):
         """Raise for arguments that do not go with the model."""
-        if self.dropout is not None and not 0 <= self.dropout < 1:
-            raise ValueError(
-                f"{spell('dropout')} should be from 0 to below 1. Received: dropout={self.dropout}"
-            )
+        if self.dropout is not None:
+            check_share("dropout", self.dropout)
         if self.is_shipped:
             owner, foreign = f"the weights {self.weights!r}", ARCHITECTURE
         elif self.network is None:  # of a file, with which what is given is compared later
@@ -251,36 +277,51 @@ class Recipe(Task):
             owner = self.network
             check_choice("model", owner, tuple(FACTORIES))
             foreign = FCN if owner == "unet" else UNET
+            self._check_encoder()
         # a dropout of 0 is given, and equals False
-        if given := [name for name in foreign if not _is_absent(getattr(self, name))]:
+        if names := [name for name in foreign if not _is_absent(getattr(self, name))]:
+            received = ", ".join(given(name, getattr(self, name)) for name in names)
             raise ValueError(
-                f"Each network has arguments of its own. Received: {', '.join(given)} together "
-                f"with {owner}, which {'has' if len(given) == 1 else 'have'} no place there. "
-                "Leave it out."
+                f"Each network has arguments of its own. Received: {received} together with "
+                f"{owner}, which {'has' if len(names) == 1 else 'have'} no place there. Leave "
+                f"{', '.join(map(spell, names))} out."
+            )
+
+    def _check_encoder(self):
+        """Raise for ImageNet's weights without the layers that they are of."""
+        if self.weights == "imagenet" and self.network == "unet" and self.encoder is None:
+            raise ValueError(
+                "ImageNet's weights are those of VGG16. Received: "
+                f"{given('weights', self.weights)} with a U-Net that does not begin with it. Pass "
+                f"{spell('encoder', 'vgg16')}, or choose an FCN, {spell('model', 'fcn8s')}."
             )
 
     def _check_optimizer(self):
         """Raise for settings that no optimizer has."""
-        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+        rate = self.learning_rate
+        if rate is not None and not (is_number(rate) and rate > 0):
             raise ValueError(
                 f"{spell('learning_rate')} should be a finite number above 0. Received: "
-                f"learning_rate={self.learning_rate}"
+                f"{given('learning_rate', rate)}"
             )
-        if self.momentum is not None and (self.optimizer != "sgd" or not 0 <= self.momentum < 1):
+        momentum = self.momentum
+        valid = is_number(momentum) and 0 <= momentum < 1 and self.optimizer == "sgd"
+        if momentum is not None and not valid:
             raise ValueError(
                 f"{spell('momentum')} should be from 0 to below 1, and goes with "
-                f"{spell('optimizer', 'sgd')}. Received: momentum={self.momentum}, "
-                f"optimizer={self.optimizer!r}"
+                f"{spell('optimizer', 'sgd')}. Received: {given('momentum', momentum)}, "
+                f"{given('optimizer', self.optimizer)}"
             )
 
     def _check_minutes(self):
         """Raise unless the length of the training is said once, if at all."""
         if self.minutes is None:
             return
-        if self.epochs is not None or not 0 < self.minutes < math.inf:
+        if self.epochs is not None or not (is_number(self.minutes) and self.minutes > 0):
             raise ValueError(
                 f"{spell('minutes')} should be a finite number above 0, and goes without "
-                f"{spell('epochs')}. Received: minutes={self.minutes}, epochs={self.epochs}"
+                f"{spell('epochs')}. Received: {given('minutes', self.minutes)}, "
+                f"{given('epochs', self.epochs)}"
             )
 
 
@@ -301,12 +342,6 @@ def arguments_of(parameters):
 
 def _as_tuple(value):
     return tuple(value) if isinstance(value, list) else value
-
-
-def check_integer(name, value):
-    """Raise unless `value` is None or an integer."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, numbers.Integral)):
-        raise ValueError(f"{spell(name)} should be an integer. Received: {name}={value!r}")
 
 
 def _plain(number):

@@ -16,8 +16,6 @@ done when the run was killed is known from these.
 """
 
 import contextlib
-import csv
-import math
 import shlex
 import shutil
 import sys
@@ -27,11 +25,11 @@ import keras
 
 from keras_fcn.atomic import read_json, replacing, write_json
 from keras_fcn.lock import locked
-from keras_fcn.remedies import choose
+from keras_fcn.remedies import choose, given
+from keras_fcn.training.log import best_epoch, read_log, total_seconds, write_log
 from keras_fcn.training.recipe import arguments_of
 
 LOCK = ".lock"
-MONITOR = "val_mean_iou"
 STATES = ("last.keras", "best.keras")
 
 
@@ -88,11 +86,11 @@ def read_record(output, parameters, record="training.json", result="model.keras"
 
 def _check_same(parameters, recorded, record):
     """Raise unless each parameter is as it was given, or as it was planned."""
-    given, planned = recorded["given"], recorded["parameters"]
+    first, planned = recorded["given"], recorded["parameters"]
     differing = [
-        f"{name}={parameters.get(name)!r} instead of {given.get(name)!r}"
-        for name in {**given, **parameters}
-        if parameters.get(name) not in (given.get(name), planned.get(name, given.get(name)))
+        f"{given(name, parameters.get(name))} instead of {first.get(name)!r}"
+        for name in {**first, **parameters}
+        if parameters.get(name) not in (first.get(name), planned.get(name, first.get(name)))
     ]
     if differing:
         best = record.with_name("best.keras")
@@ -188,12 +186,12 @@ def mend(model, output, rows, steps):
     if best is None or best[1] + 1 < len(rows):
         return  # the best epoch is an earlier one, whose copy was whole before this one began
     kept = output / "best.keras"
-    if not kept.exists() or _steps_of_file(model, kept) < len(rows) * steps:
+    if not kept.exists() or steps_of_file(model, kept) < len(rows) * steps:
         keep_best(output)
     load_state(model, output)
 
 
-def _steps_of_file(model, path):
+def steps_of_file(model, path):
     """Return the steps that a saved model was trained for; the model takes its state.
 
     `load_model` would give an optimizer without what is frozen, and so without its state.
@@ -216,48 +214,16 @@ def _reading(state):
         ) from error
 
 
-def read_log(output):
-    """Return the rows of the log, the first that of epoch 0."""
-    path = output / "log.csv"
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write_log(output, rows):
-    """Write the rows of the log, whole at any time."""
-    path = output / "log.csv"
-    if not rows:
-        path.unlink(missing_ok=True)
-        return
-    names = dict.fromkeys(name for row in rows for name in row)
-    with replacing(path) as beside, beside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, names, restval="nan")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def best_epoch(rows):
-    """Return the best mean IoU of the log and its epoch, from 0; None for an empty log."""
-    scores = [(float(row[MONITOR]), -int(row["epoch"])) for row in rows]
-    scores = [score for score in scores if not math.isnan(score[0])]
-    if not scores:
-        return None
-    mean_iou, epoch = max(scores)  # the first of equal ones
-    return mean_iou, -epoch
-
-
 def finish(output):
     """Write the final model and the result; return the result."""
-    rows = read_log(output)
+    rows = list(read_log(output)[0].values())
     mean_iou, epoch = best_epoch(rows)
     path = output / "model.keras"
     result = {
         "file": str(path),
         "mean_iou": mean_iou,
         "epoch": epoch + 1,
-        "seconds": round(sum(float(row["seconds"]) for row in rows), 1),
+        "seconds": round(total_seconds(rows), 1),
     }
     with _reading(output / "best.keras"):
         model = keras.saving.load_model(output / "best.keras", compile=False)

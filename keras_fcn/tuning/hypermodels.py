@@ -7,6 +7,7 @@ import keras_tuner
 from keras_fcn import catalogue
 from keras_fcn.arguments import check_positive_integer
 from keras_fcn.private import without_numbers
+from keras_fcn.remedies import spell
 from keras_fcn.training.fit import compile_model, make_optimizer
 from keras_fcn.training.labels import log_class_weights
 from keras_fcn.training.recipe import CLASS_WEIGHTS, FACTORIES, OPTIMIZERS
@@ -97,8 +98,8 @@ class _HyperModel(keras_tuner.HyperModel):
         if parameters > self.max_parameters:
             raise keras_tuner.errors.FailedTrialError(
                 f"The network should have at most {self.max_parameters:,} parameters, "
-                f"`max_parameters`. Received: one with {parameters:,}. It is left out; if it is "
-                "the smallest of the search space, raise the limit."
+                f"{spell('max_parameters')}. Received: one with {parameters:,}. It is left out; if "
+                "it is the smallest of the search space, raise the limit."
             )
 
 

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from keras_fcn.atomic import replacing
-from keras_fcn.training.run import MONITOR
+from keras_fcn.training.log import MONITOR
 from keras_fcn.tuning.private import save_state
 
 MOST_LEFT_OUT = 20  # networks for each trial, after which a search ends

@@ -23,9 +23,10 @@ import keras_tuner
 from keras_fcn.atomic import read_json, replacing, write_json
 from keras_fcn.catalogue import set_classes
 from keras_fcn.training.labels import count_steps, read_data, training_set, validation_set
+from keras_fcn.training.log import MONITOR
 from keras_fcn.training.plan import Machine, plan_splits, plan_task
 from keras_fcn.training.recipe import arguments_of
-from keras_fcn.training.run import MONITOR, describe_run, read_record, update_record, working_in
+from keras_fcn.training.run import describe_run, read_record, update_record, working_in
 from keras_fcn.tuning.hypermodels import HyperFCN, HyperUNet
 from keras_fcn.tuning.private import TUNERS, restore_state
 from keras_fcn.tuning.report import Reporting, describe_trial

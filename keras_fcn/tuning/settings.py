@@ -3,7 +3,7 @@
 import dataclasses
 
 from keras_fcn.arguments import check_choice, check_positive_integer
-from keras_fcn.remedies import spell
+from keras_fcn.remedies import given, spell
 from keras_fcn.training.recipe import Task
 
 TUNERS = ("random", "hyperband", "bayesian", "grid")
@@ -62,6 +62,6 @@ class Search(Task):
         if self.weights and self.model == "unet":
             raise ValueError(
                 "The U-Nets of a search start from scratch. Received: "
-                f"weights={self.weights!r}. Leave {spell('weights')} out, or search an FCN: "
-                f"{spell('model', 'fcn')}."
+                f"{given('weights', self.weights)}. Leave {spell('weights')} out, or search an "
+                f"FCN: {spell('model', 'fcn')}."
             )

@@ -42,7 +42,7 @@ def overlay(
     palette, image, label_map = (
         np.asarray(palette, "uint8"),
         np.asarray(image),
-        np.asarray(label_map),
+        check_whole(label_map),
     )
     image = image[..., None] if image.ndim == 2 else image
     if image.ndim != 3 or image.shape[2] not in (1, 3) or image.shape[:2] != label_map.shape:
@@ -80,7 +80,7 @@ def paint(
     >>> paint(np.array([[1, 255]]), voc_palette(2), 255, VOID_COLOR).tolist()
     [[[128, 0, 0], [208, 208, 208]]]
     """
-    label_map = np.asarray(label_map)
+    label_map = check_whole(label_map)
     void = label_map == ignore
     labels = np.where(void, 0, label_map)
     remedy = "Give a palette for all classes, or the label of void pixels as `ignore`."
@@ -122,8 +122,21 @@ def compare_labels(truth, prediction, ignore):
             f"truth of {truth.shape}, prediction of {prediction.shape}. Probabilities become a "
             "label map by `.argmax(-1)`."
         )
+    truth, prediction = check_whole(truth), check_whole(prediction)
     void = truth == ignore
     return (truth != prediction) & ~void, void
+
+
+def check_whole(label_map) -> np.ndarray:
+    """Return a label map as an array of integers; raise for other numbers than whole ones."""
+    label_map = np.asarray(label_map)
+    kind = label_map.dtype.kind
+    if kind not in "buif" or (kind == "f" and not (label_map == np.floor(label_map)).all()):
+        raise ValueError(
+            f"Labels should be whole numbers. Received: an array of the dtype {label_map.dtype}. "
+            "Probabilities become a label map by `.argmax(-1)`."
+        )
+    return label_map.astype("int64") if kind == "f" else label_map
 
 
 def _check_labels(labels, palette, remedy):
@@ -150,7 +163,7 @@ def write_label_map(path: str | os.PathLike, label_map: np.ndarray, palette: Arr
         ValueError: for labels outside that range.
         FileExistsError: when `path` holds a file that this package did not write.
     """
-    label_map = np.asarray(label_map)
+    label_map = check_whole(label_map)
     low, high = label_map.min(), label_map.max()
     if low < 0 or high > LARGEST_LABEL:
         raise ValueError(
