@@ -153,6 +153,9 @@ def test_full_disk_names_the_file(monkeypatch, capsys, tmp_path):
         (OSError(errno.EDQUOT, "x", "a.png"), "The disk is full, and 'a.png'"),
         (FileExistsError(errno.EEXIST, "x", "a"), "'a' should be a folder, and is a file."),
         (NotADirectoryError(errno.ENOTDIR, "x", "a/b"), "'a/b' should be a folder or lie in one"),
+        (IsADirectoryError(errno.EISDIR, "x", "a/b"), "'a/b' should be a file, and is a folder."),
+        (FileNotFoundError(errno.ENOENT, "x", "a/b"), "'a/b' should be there, and is not."),
+        (OSError(errno.ELOOP, "x", "a"), "'a' should be a link to a file, and leads to itself."),
         (FileExistsError("'a' exists, and is foreign."), "error: 'a' exists, and is foreign.\n"),
     ],
 )

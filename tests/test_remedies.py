@@ -227,6 +227,7 @@ COMMANDS = [
     (PREDICT, None, "writes probabilities as", "+--output-format probabilities.tif",
      "--output-format probabilities.png"),
     (PREDICT, None, "Pass the one or leave out the other", PREDICT, "--precision bfloat16"),
+    (PREDICT, None, "is for integers of 8 bits", PREDICT, "--calibration images"),
     (PREDICT, two_of_a_name, "Predict them into two folders",
      "predict images/a.jpg --weights mine.keras --output other", ""),
     (PREDICT, a_stack_and_a_page_of_it, "Predict them into two folders",
@@ -306,6 +307,7 @@ COMMANDS = [
 @follows(
     "… writes … as …. Received: …. Pass …",
     "… is for …. Received: …. Pass the one or leave out the other.",
+    "… is for integers of 8 bits.",
     "The outputs are named after the images",
     "The tables name an image by its stem",
     "A prediction should not replace an image.",
@@ -845,6 +847,9 @@ ELSEWHERE = {
     "The engine … should give Keras's scores.": "engines::test_an_engine_that_is_wrong_is_refused",
     "The engine … should know the layers":
         "engines::test_a_layer_that_an_engine_does_not_know_is_told_in_a_line",
+    "A network in integers of 8 bits needs images": "quantize::test_images_to_calibrate_on",
+    "… should hold at least … images": "quantize::test_images_to_calibrate_on",
+    "The images of … should be as large as": "quantize::test_images_to_calibrate_on",
     "A PNG file has 16 bits": "folders::test_more_objects_than_16_bits_in_32",
     "The output folder should stay": "trouble::test_a_lost_share_of_the_predictions",
     "One run at a time may write into a folder.": "folders::test_two_runs_at_once_are_refused",

@@ -18,6 +18,9 @@ PATHS = {
     errno.EROFS: ("should lie on a disk that can be written to. Choose another folder.",) * 2,
     errno.EEXIST: ("should be a folder, and is a file. Choose another.",) * 2,
     errno.ENOTDIR: ("should be a folder or lie in one, and a part of it is a file.",) * 2,
+    errno.EISDIR: ("should be a file, and is a folder. Choose another, or move it.",) * 2,
+    errno.ENOENT: ("should be there, and is not. Choose another, or put it there.",) * 2,
+    errno.ELOOP: ("should be a link to a file, and leads to itself. Remove it.",) * 2,
     errno.ENAMETOOLONG: ("should be shorter than the system's limit.",) * 2,
 }
 BESIDE = (".lock", ".writing-")  # names of what the package itself writes in a folder

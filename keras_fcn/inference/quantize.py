@@ -22,7 +22,7 @@ from keras_fcn.inference.images import check_image
 from keras_fcn.inference.progress import track
 from keras_fcn.inference.tiles import View, takes_size
 from keras_fcn.label_maps import to_labels
-from keras_fcn.remedies import choose, spell
+from keras_fcn.remedies import choose, given, spell
 
 LEAST, MOST = 10, 20  # images to calibrate on; of more, so many evenly spread ones are taken
 SIDE = 512  # pixels; of a larger image a part is taken
@@ -120,8 +120,8 @@ def check_calibration(precision: str, calibration) -> None:
     if precision != "int8" and calibration is not None:
         remedy = choose('`precision="int8"`', "`--precision int8`, to export `--int8`")
         raise ValueError(
-            f"{spell('calibration')} is for integers of 8 bits. Received: precision={precision!r}. "
-            f"Pass {remedy}, or leave it out."
+            f"{spell('calibration')} is for integers of 8 bits. Received: "
+            f"{given('precision', precision)}. Pass {remedy}, or leave it out."
         )
 
 
