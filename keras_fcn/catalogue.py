@@ -191,7 +191,7 @@ def _classes_on(card):
 def _refuse_part(name):
     if name in PARTS:
         what, call = PARTS[name]
-        train = "keras-fcn train --data DIR --output DIR --weights imagenet --encoder vgg16"
+        train = "keras-fcn train --weights imagenet --encoder vgg16 --data DIR --output DIR"
         remedy = choose(f"Build one: `{call}`.", f"Train one: `{train}`.")
         raise ValueError(
             f"A pretrained network goes by one of the names {sorted(pretrained())}. Received: "

@@ -120,7 +120,7 @@ def compare_labels(truth, prediction, ignore):
         raise ValueError(
             "Truth and prediction should be label maps (height, width) of one shape. Received: "
             f"truth of {truth.shape}, prediction of {prediction.shape}. Probabilities become a "
-            "label map by `.argmax(-1)`."
+            "label map by `.argmax(-1)`, those of one sigmoid by `[..., 0] > 0.5`."
         )
     truth, prediction = check_whole(truth), check_whole(prediction)
     void = truth == ignore
@@ -134,7 +134,8 @@ def check_whole(label_map) -> np.ndarray:
     if kind not in "buif" or (kind == "f" and not (label_map == np.floor(label_map)).all()):
         raise ValueError(
             f"Labels should be whole numbers. Received: an array of the dtype {label_map.dtype}. "
-            "Probabilities become a label map by `.argmax(-1)`."
+            "Probabilities become a label map by `.argmax(-1)`, those of one sigmoid by "
+            "`[..., 0] > 0.5`."
         )
     return label_map.astype("int64") if kind == "f" else label_map
 
