@@ -306,7 +306,7 @@ COMMANDS = [
 
 @follows(
     "… writes … as …. Received: …. Pass …",
-    "… is for …. Received: …. Pass the one or leave out the other.",
+    "Pass the one or leave out the other.",
     "… is for integers of 8 bits.",
     "The outputs are named after the images",
     "The tables name an image by its stem",
