@@ -107,10 +107,11 @@ def check_seed(name, seed):
     return seed if seed is None else int(seed)
 
 
-def check_reading(white=None, max_pixels=None):
+def check_reading(white=None, max_pixels=None, channels=None):
     """Raise unless the options of reading images are None, or numbers above 0."""
-    if max_pixels is not None:
-        check_positive_integer("max_pixels", max_pixels)
+    for name, value in (("max_pixels", max_pixels), ("channels", channels)):
+        if value is not None:
+            check_positive_integer(name, value)
     if white is not None and not (is_number(white) and white > 0):
         raise ValueError(
             f"{spell('white')} should be a finite number above 0. Received: "

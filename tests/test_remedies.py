@@ -898,6 +898,7 @@ NOT_TRIED = {
     "Run `pip install": PACKAGE,
     "Reinstall the package": DAMAGED,
     "Fetch the file": DAMAGED,
+    "VGG16's weights should be": DAMAGED,
     "it may be truncated": DAMAGED,
     "Load such a model with `model.load_weights`": DAMAGED,
     "works on the backend": BACKEND,

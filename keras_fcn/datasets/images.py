@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_fcn.arguments import check_positive_integer, check_reading
+from keras_fcn.arguments import check_reading
 from keras_fcn.datasets.problems import FileError, check_file, reading
 from keras_fcn.remedies import choose, spell
 
@@ -84,9 +84,7 @@ def read_image(
     >>> read_image("photo.jpg", channels=3).shape  # doctest: +SKIP
     (427, 640, 3)
     """
-    check_reading(white, max_pixels)
-    if channels is not None:
-        check_positive_integer("channels", channels)
+    check_reading(white, max_pixels, channels)
     raster = read_raster(path, max_pixels, channels)
     if white is None and (question := dark_question(raster)):
         warnings.warn(question, stacklevel=1)  # once for all files

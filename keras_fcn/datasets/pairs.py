@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from keras_fcn.arguments import as_label, check_positive_integer
+from keras_fcn.arguments import as_label, check_reading
 from keras_fcn.datasets.check import check_sample
 from keras_fcn.datasets.files import read_pair
 from keras_fcn.datasets.folder import find_pairs
@@ -50,8 +50,7 @@ class Pairs(Sequence):
         mask_suffix: str | None = None,
         **reading,
     ):
-        if channels is not None:
-            check_positive_integer("channels", channels)
+        check_reading(channels=channels)
         ignore = as_label("ignore", ignore)
         listing = find_pairs(source, split, split_seed, mask_suffix)
         check_sample(listing, ignore, training=False, **reading)
