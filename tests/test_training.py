@@ -296,6 +296,25 @@ def test_a_damaged_file_of_a_run_is_named(name, recipe, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    "record",
+    [
+        {"given": {}},
+        {"given": {}, "parameters": 3},
+        {"given": {"data": "d"}, "parameters": {"data": "d", "colour": 1}},
+        {"given": {"data": "d"}, "parameters": {}},
+        {"given": {"data": "d"}, "parameters": {"data": "d", "augment": {"flop": 1}}},
+        {"given": {"data": "d"}, "parameters": {"data": "d", "epochs": 0}},
+    ],
+)
+def test_a_record_that_holds_something_else_is_named(record, tmp_path):
+    (tmp_path / "training.json").write_text(json.dumps(record))
+    (tmp_path / "last.keras").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"training.json' should .* Put it back from a copy"):
+        read = training.run.read_record(tmp_path, {"data": "d"})
+        training.recipe.recall(Recipe, read["parameters"], tmp_path / "training.json")
+
+
+@pytest.mark.parametrize(
     ("spoil", "lost"),
     [
         (lambda log: log[:-3], []),  # the last epoch gets its scores again
@@ -558,6 +577,7 @@ def test_fine_tuning_keeps_what_the_catalogue_has(monkeypatch):
         ({"learning_rate": True}, "finite"),
         ({"dropout": float("nan")}, "from 0 to below 1"),
         ({"values": {0: 0, 1: 0.5}}, "labels of `values` should be integers"),
+        ({"instances": "numbers"}, "`instances` should be one of 'two', 'border'"),
         ({"momentum": 0.9}, "goes with `optimizer='sgd'`"),
     ],
 )

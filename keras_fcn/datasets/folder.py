@@ -293,11 +293,13 @@ def _has_suffix(name):
 
 def _select_names(listing, names):
     """Return the listing with the named files only."""
+    if not names:
+        raise ValueError("A file list should hold a name in a line. Received: no name.")
     by_stem = {}
     for image, mask in listing.pairs:
         by_stem.setdefault(image.stem, []).append((image, mask))
     missing = [name for name in names if name not in by_stem]
-    if missing or not names:
+    if missing:
         raise FileNotFoundError(
             "Every name of a file list should have an image and a mask. Received: "
             f"{len(missing)} of {len(names)} names without, {missing[:5]}"

@@ -7,7 +7,7 @@ import numpy as np
 from keras_fcn.arguments import check_choice, is_integer, is_number
 from keras_fcn.datasets.images import NPY, TIFF, open_header, open_picture, read_raster
 from keras_fcn.datasets.problems import FileError, check_file, reading
-from keras_fcn.remedies import spell
+from keras_fcn.remedies import given, spell
 
 GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
 BORDER = 2  # pixels: what of an object is as near to another is border
@@ -187,8 +187,8 @@ def check_colors(colors) -> dict:
     if not valid or not table:
         raise ValueError(
             f"{spell('colors')} should be a mapping {{(red, green, blue): label}} or an array "
-            f"(num_classes, 3), of integers in [0, 255]. Received: colors={colors!r}. Write for "
-            f"example {spell('colors', {(0, 0, 0): 0, (255, 0, 0): 1})}."
+            f"(num_classes, 3), of integers in [0, 255]. Received: {given('colors', colors)}. Write "
+            f"for example {spell('colors', {(0, 0, 0): 0, (255, 0, 0): 1})}."
         )
     if not hasattr(colors, "items") and len(table) < len(colors):
         raise ValueError(f"Each class should have another colour. Received: colors={colors!r}")

@@ -19,7 +19,7 @@ from keras_fcn.training.labels import log_class_weights, read_data, training_set
 from keras_fcn.training.log import recover_log
 from keras_fcn.training.network import build, describe, freeze_encoder
 from keras_fcn.training.plan import describe_plan, fit_into, keeps_vgg16, plan, plan_splits
-from keras_fcn.training.recipe import Recipe, arguments_of
+from keras_fcn.training.recipe import Recipe, recall
 from keras_fcn.training.run import (
     describe_run,
     finish,
@@ -72,7 +72,7 @@ def train(recipe, output, per_class=False):
         if record is None:
             planned, reasons, data = make_plan(recipe)
         else:
-            planned = Recipe(**arguments_of(record["parameters"]))
+            planned = recall(Recipe, record["parameters"], output / "training.json")
             data = read_data(planned)
         with _precision(planned.mixed_precision), _devices(planned.data_parallel) as devices:
             keras.utils.set_random_seed(planned.seed)

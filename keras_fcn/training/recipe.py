@@ -17,7 +17,7 @@ from keras_fcn.arguments import (
 )
 from keras_fcn.cards import pretrained
 from keras_fcn.datasets import SOURCES, Augmentation
-from keras_fcn.datasets.masks import check_colors, check_values
+from keras_fcn.datasets.masks import INSTANCES, check_colors, check_values
 from keras_fcn.remedies import given, spell
 
 FACTORIES = {
@@ -122,6 +122,8 @@ class Task:
             check_values(self.values)
         if self.colors is not None:
             object.__setattr__(self, "colors", check_colors(self.colors))
+        if self.instances is not None:
+            check_choice("instances", self.instances, tuple(INSTANCES))
         self._check_classes()
         for field in dataclasses.fields(self):  # what NumPy has computed is a number like others
             if isinstance(value := getattr(self, field.name), numbers.Integral | numbers.Real):
@@ -328,16 +330,31 @@ class Recipe(Task):
 def arguments_of(parameters):
     """Return the arguments of a `Recipe` or a `Search` from its parameters, as JSON stored them."""
     arguments = dict(parameters)
-    if isinstance(arguments["augment"], dict):
+    if isinstance(arguments.get("augment"), dict):
         arguments["augment"] = Augmentation(**arguments["augment"])
-    if arguments["values"] is not None:
+    if arguments.get("values") is not None:
         arguments["values"] = dict(arguments["values"])
-    if arguments["colors"] is not None:
+    if arguments.get("colors") is not None:
         arguments["colors"] = {tuple(color): label for color, label in arguments["colors"]}
     for name in ("class_names", "class_colors"):
         if arguments.get(name) is not None:
             arguments[name] = tuple(map(_as_tuple, arguments[name]))
     return arguments
+
+
+def recall(kind, parameters, path):
+    """Return the `Recipe` or `Search` of parameters that a record of a run holds.
+
+    Raises:
+        ValueError: naming the record, when they are not what was written.
+    """
+    try:
+        return kind(**arguments_of(parameters))
+    except (TypeError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"'{path}' should hold the parameters as they were written. Received: {error}. Put it "
+            "back from a copy, or choose another folder."
+        ) from error
 
 
 def _as_tuple(value):

@@ -27,7 +27,7 @@ from keras_fcn.atomic import read_json, replacing, write_json
 from keras_fcn.lock import locked
 from keras_fcn.remedies import choose, given
 from keras_fcn.training.log import best_epoch, read_log, total_seconds, write_log
-from keras_fcn.training.recipe import arguments_of
+from keras_fcn.training.recipe import Recipe, arguments_of, recall
 
 LOCK = ".lock"
 STATES = ("last.keras", "best.keras")
@@ -270,8 +270,11 @@ def tuned_arguments(folder):
     if "failed" in record:
         raise ValueError(record["failed"])
     if "recipe" not in record:
+        command = record.get("command", "keras-fcn tune")
         raise ValueError(
             f"The search should be done. Received: '{folder}', where it was interrupted. Run the "
-            f"same `keras-fcn tune` again, and it goes on: {record.get('command')}"
+            f"same `keras-fcn tune` again, and it goes on: {command}"
         )
-    return arguments_of(read_json(path, recipe=dict)["recipe"])
+    found = read_json(path, recipe=dict)["recipe"]
+    recall(Recipe, found, path)  # raises where it is damaged
+    return arguments_of(found)

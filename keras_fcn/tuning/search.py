@@ -25,7 +25,7 @@ from keras_fcn.catalogue import set_classes
 from keras_fcn.training.labels import count_steps, read_data, training_set, validation_set
 from keras_fcn.training.log import MONITOR
 from keras_fcn.training.plan import Machine, plan_splits, plan_task
-from keras_fcn.training.recipe import arguments_of
+from keras_fcn.training.recipe import recall
 from keras_fcn.training.run import describe_run, read_record, update_record, working_in
 from keras_fcn.tuning.hypermodels import HyperFCN, HyperUNet
 from keras_fcn.tuning.private import TUNERS, restore_state
@@ -71,7 +71,7 @@ def tune(search, output):
         if record is None:
             search, data = _plan(search)
         else:
-            search = Search(**arguments_of(record["parameters"]))
+            search = recall(Search, record["parameters"], output / RECORD)
             data = read_data(search)
         hypermodel = _make_hypermodel(search, data)
         space = _first_space(hypermodel)
