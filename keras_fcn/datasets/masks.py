@@ -187,8 +187,8 @@ def check_colors(colors) -> dict:
     if not valid or not table:
         raise ValueError(
             f"{spell('colors')} should be a mapping {{(red, green, blue): label}} or an array "
-            f"(num_classes, 3), of integers in [0, 255]. Received: {given('colors', colors)}. Write "
-            f"for example {spell('colors', {(0, 0, 0): 0, (255, 0, 0): 1})}."
+            f"(num_classes, 3), of integers in [0, 255]. Received: {given('colors', colors)}. "
+            f"Write for example {spell('colors', {(0, 0, 0): 0, (255, 0, 0): 1})}."
         )
     if not hasattr(colors, "items") and len(table) < len(colors):
         raise ValueError(f"Each class should have another colour. Received: colors={colors!r}")
