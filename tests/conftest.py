@@ -2,6 +2,7 @@ import gc
 import os
 import socket
 import subprocess
+import types
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # TensorFlow's own allocator would keep for good what the largest network once took
@@ -45,6 +46,19 @@ def narrow_vgg16(monkeypatch):
     """VGG16 with 4 filters in every layer, for tests of geometry."""
     blocks = tuple(dict.fromkeys(block, 4) for block in vgg16.BLOCKS)
     monkeypatch.setattr(vgg16, "BLOCKS", blocks)
+
+
+def narrow_keras_vggs(patch):
+    """Give Keras's own VGG16 and VGG19 a 16th of the filters and 64 dense units."""
+    layers = types.SimpleNamespace(**vars(keras.layers))
+    layers.Conv2D = lambda filters, *args, **options: keras.layers.Conv2D(
+        filters // 16, *args, **options
+    )
+    layers.Dense = lambda units, **options: keras.layers.Dense(
+        64 if units == 4096 else units, **options
+    )
+    for network in ("vgg16", "vgg19"):
+        patch.setattr(f"keras.src.applications.{network}.layers", layers)
 
 
 def randomize(model, rng, scale=0.1):

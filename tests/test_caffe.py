@@ -10,7 +10,7 @@ import cv2
 import keras
 import numpy as np
 import pytest
-from conftest import call
+from conftest import call, narrow_keras_vggs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -18,11 +18,12 @@ from keras import layers
 import keras_fcn
 from keras_fcn import caffe, vgg16
 
-# Filters and convolutions of each block, by the network.
+# Filters and convolutions of each block, by the network; of VGGs a 16th of the filters, and of
+# the dense units.
 BLOCKS = {
     "narrow": ((4, 2), (8, 2), (12, 3), (16, 3), (20, 3)),
-    "VGG16": ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)),
-    "VGG19": ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4)),
+    "VGG16": ((4, 2), (8, 2), (16, 3), (32, 3), (32, 3)),
+    "VGG19": ((4, 2), (8, 2), (16, 4), (32, 4), (32, 4)),
 }
 
 
@@ -148,7 +149,7 @@ def vgg_blobs(network, rng):
         for i in range(1, count + 1):
             shapes[f"conv{block}_{i}"] = (filters, channels, 3, 3)
             channels = filters
-    shapes |= {"fc6": (4096, channels * 2 * 3), "fc7": (4096, 4096), "fc8": (10, 4096)}
+    shapes |= {"fc6": (64, channels * 2 * 3), "fc7": (64, 64), "fc8": (10, 64)}
     drawn = {}
     for name, shape in shapes.items():
         kernel, bias = rng.standard_normal(shape, "f4"), rng.standard_normal(shape[0], "f4")
@@ -283,9 +284,9 @@ def test_fcn_gives_what_opencv_gives(factory, stride, at_once, narrow, tmp_path,
         assert_close(call(model, images), opencv_output(prototxt, path, images))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("network, message", [("VGG16", "layers"), ("VGG19", "layer")])
-def test_vgg_gives_what_opencv_gives(network, message, tmp_path, rng):
+def test_vgg_gives_what_opencv_gives(network, message, tmp_path, rng, monkeypatch):
+    narrow_keras_vggs(monkeypatch)
     model = getattr(keras.applications, network)(
         input_shape=(64, 96, 3), weights=None, classes=10, classifier_activation=None
     )
@@ -293,9 +294,9 @@ def test_vgg_gives_what_opencv_gives(network, message, tmp_path, rng):
     caffe.load_caffemodel(model, path)
 
     net = Prototxt(64, 96)
-    net.dense("fc6", net.trunk(network, pad=1), 4096)
+    net.dense("fc6", net.trunk(network, pad=1), 64)
     net.add("ReLU", "fc6_relu", "fc6")
-    net.dense("fc7", "fc6_relu", 4096)
+    net.dense("fc7", "fc6_relu", 64)
     net.add("ReLU", "fc7_relu", "fc7")
     net.dense("fc8", "fc7_relu", 10)
     images = rng.normal(0, 60, (1, 64, 96, 3)).astype("float32")

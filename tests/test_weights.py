@@ -1,13 +1,11 @@
 import json
 import re
-import types
 
 import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import call, randomize
-from keras import layers
+from conftest import call, narrow_keras_vggs, randomize
 
 import keras_fcn
 from keras_fcn import (
@@ -35,11 +33,8 @@ SMALL = {"filters": (4, 6, 8), "num_classes": 3}
 
 def narrow_down(patch):
     """Give Keras's own VGG16, and our trunk, a 16th of the filters and 64 dense units."""
-    theirs = types.SimpleNamespace(**vars(layers))
-    theirs.Conv2D = lambda filters, *args, **options: layers.Conv2D(filters // 16, *args, **options)
-    theirs.Dense = lambda units, **options: layers.Dense(64 if units == 4096 else units, **options)
+    narrow_keras_vggs(patch)
     ours = tuple({name: filters // 16 for name, filters in block.items()} for block in BLOCKS)
-    patch.setattr("keras.src.applications.vgg16.layers", theirs)
     patch.setattr("keras_fcn.vgg16.BLOCKS", ours)
 
 
