@@ -84,6 +84,7 @@ def _run(arguments, folder, environment, files):
     for number, file in enumerate(files, start=1):
         os.dup2(os.open(file, os.O_WRONLY), number)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    multiprocessing.set_start_method(None, force=True)  # for processes of its own
     first, *rest = arguments
     try:
         if first == "-c":

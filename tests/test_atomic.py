@@ -1,7 +1,7 @@
 import json
-import multiprocessing
 
 import pytest
+from forked import FORKS
 
 from keras_fcn.atomic import read_json, replacing, write_json
 from keras_fcn.lock import locked
@@ -72,9 +72,8 @@ def hold(folder, started, stop):
 
 
 def test_a_folder_is_locked_by_one_process(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    started, stop = context.Event(), context.Event()
-    process = context.Process(target=hold, args=(tmp_path, started, stop))
+    started, stop = FORKS.Event(), FORKS.Event()
+    process = FORKS.Process(target=hold, args=(tmp_path, started, stop))
     process.start()
     assert started.wait(60)
     with pytest.raises(FileExistsError, match=f"process {process.pid} on"), locked(tmp_path):
