@@ -107,6 +107,8 @@ def run_page(page):
     for language, text in blocks:
         assert language in ("", "python", "sh"), f"{page}: nobody runs a block of {language}"
         if language == "python":
+            if page == "docs/questions.md":  # each answer stands by itself
+                namespace = {}
             exec(compile(text, page, "exec"), namespace)
         elif language == "sh":
             for line in text.splitlines():
