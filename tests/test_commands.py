@@ -408,6 +408,8 @@ def test_train_makes_the_recipe(tmp_path, monkeypatch, capsys):
     [
         (["--data", "no/where"], "no/where"),
         (["--data", "camvit"], "Did you mean 'camvid'"),
+        (["--data", ".", "--weights", "unet_camvit"], "Did you mean 'unet_camvid'"),
+        (["--data", ".", "--weights", "gone.keras"], "'gone.keras', and there is no such name"),
         (["--data", ".", "--model", "unet8"], "Did you mean 'unet'"),
         (["--data", ".", "--augment", "elastik=10"], "elastik"),
         (["--data", ".", "--augment", "rotation=270"], "from 0 to 180"),

@@ -17,7 +17,7 @@ from keras_fcn.remedies import given, spell
 from keras_fcn.training.callbacks import DivergenceError, ImageGrid, Keeper, Progress, make_board
 from keras_fcn.training.labels import log_class_weights, read_data, training_set, validation_set
 from keras_fcn.training.log import recover_log
-from keras_fcn.training.network import build, describe, freeze_encoder
+from keras_fcn.training.network import build, check_weights, describe, freeze_encoder
 from keras_fcn.training.plan import describe_plan, fit_into, keeps_vgg16, plan, plan_splits
 from keras_fcn.training.recipe import Recipe, recall
 from keras_fcn.training.run import (
@@ -95,6 +95,7 @@ def train(recipe, output, per_class=False):
 
 def make_plan(recipe):
     """Plan what a recipe leaves out; return the `Recipe`, the reasons and the `Labels`."""
+    check_weights(recipe)
     recipe, reasons = plan_splits(recipe)
     data = read_data(recipe)
     recipe, more = plan(recipe, data)

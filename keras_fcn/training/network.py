@@ -2,10 +2,13 @@
 
 import re
 import warnings
+from pathlib import Path
 
 import keras
 
 from keras_fcn import catalogue
+from keras_fcn.arguments import suggest
+from keras_fcn.cards import pretrained
 from keras_fcn.catalogue import from_pretrained, load_model
 from keras_fcn.layers import Predictions
 from keras_fcn.remedies import given, spell
@@ -48,6 +51,18 @@ def build(recipe, num_classes, channels):
         classifier_activation="sigmoid" if num_classes == 1 else "softmax",
         weights=recipe.weights,
         **given,
+    )
+
+
+def check_weights(recipe):
+    """Raise for weights that are neither a name nor a file, before the data is read."""
+    names = ["imagenet", *pretrained()]
+    if recipe.weights in (None, "pascal_voc", *names) or Path(recipe.weights).exists():
+        return
+    raise FileNotFoundError(
+        f"{spell('weights')} should be {', '.join(names)}, or the path of a file. Received: "
+        f"{str(recipe.weights)!r}, and there is no such name or file."
+        f"{suggest(recipe.weights, names)}"
     )
 
 
