@@ -101,8 +101,11 @@ def from_pretrained(name: str, num_classes: int | None = None) -> keras.Model:
     if num_classes == card["arguments"]["num_classes"]:
         warnings.warn(
             f"{name!r} keeps its score layer, whose {num_classes} classes are "
-            f"{', '.join(card['classes'])}. For other classes call `keras_fcn.set_classes`, and "
-            "train.",
+            f"{', '.join(card['classes'])}. "
+            + choose(
+                "For other classes call `keras_fcn.set_classes`, and train.",
+                "It learns those of the data, which are as many.",
+            ),
             stacklevel=2,
         )
         return model

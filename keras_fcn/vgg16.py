@@ -18,7 +18,7 @@ from keras import layers
 
 from keras_fcn.archives import models_directory
 from keras_fcn.convolutionize import dense_to_conv
-from keras_fcn.remedies import spell
+from keras_fcn.remedies import given, spell
 
 # Filters of the convolutions of each block, by the authors' layer names.
 BLOCKS = (
@@ -261,8 +261,8 @@ def _evenly_spaced(count, total):
     """Return `count` indices spread evenly over `range(total)`."""
     if count > total:
         raise ValueError(
-            f"`fc_filters` should be at most {total}, the units of VGG16's dense layers. "
-            f"Received: fc_filters={count}"
+            f"{spell('fc_filters')} should be at most {total}, the units of VGG16's dense layers. "
+            f"Received: {given('fc_filters', count)}"
         )
     return np.arange(count) * total // count
 

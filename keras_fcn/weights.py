@@ -241,7 +241,7 @@ def _shapes_in(path):
             return shapes_in(file)
     except ValueError as error:
         raise ValueError(
-            "`weights` should be a file written by `model.save_weights` or `model.save`. "
+            f"{spell('weights')} should be a file written by `model.save_weights` or `model.save`. "
             f"Received: {str(path)!r}, but {error}. Fetch or save it again."
         ) from error
 

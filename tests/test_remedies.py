@@ -791,7 +791,7 @@ CALLS = [
      lambda: curves_of("epoch,loss\n"), [lambda: curves_of("epoch,loss\n0,1\n")]),
     ("Each line of the log should hold … numbers",
      lambda: curves_of("epoch,loss\n0,1\n1"), [lambda: curves_of("epoch,loss\n0,1\n")]),
-    ("`weights` should be a file written by `model.save_weights`",
+    ("… should be a file written by `model.save_weights`",
      lambda: keras_fcn.UNet(**SETTINGS, weights="junk.weights.h5"),
      [lambda: keras_fcn.UNet(**SETTINGS, weights="unet.keras")]),
     ("An .npy file holds images of one size.", lambda: pages_to("labels.npy"),
@@ -823,6 +823,19 @@ def test_a_call_is_mended_as_it_says(message, call, remedies, place):
         call()
     for remedy in remedies:
         remedy()
+
+
+def test_a_model_without_a_softmax_gets_one(place, capsys):
+    scores = keras_fcn.UNet(**SETTINGS, classifier_activation=None)
+    kernel, bias = scores.get_layer("score").get_weights()
+    scores.get_layer("score").set_weights([kernel, bias + np.array([5, -5])])
+    scores.save("scores.keras")
+    status, said = say("predict images --objects --weights scores.keras", capsys)
+    assert status == 1
+    remedy = "keras.Sequential([model, keras.layers.Softmax()])"
+    assert f"by `{remedy}`, and save it again" in said
+    eval(remedy, {"keras": keras, "model": scores}).save("softmax.keras")
+    assert say("predict images --objects --weights softmax.keras", capsys)[0] == 0
 
 
 # Tests of other files that follow the remedy of a message, or see it followed.

@@ -6,6 +6,7 @@ import tensorflow_datasets as tfds
 
 from keras_fcn.datasets.catalogue import CAMVID_CLASSES
 from keras_fcn.datasets.files import list_files
+from keras_fcn.remedies import choose
 
 CITATION = """
 @article{brostow2009semantic,
@@ -86,9 +87,10 @@ def find_manual_folder(dl_manager, name, members):
     for folder in (manual, manual / name):
         if all((folder / member).exists() for member in members):
             return folder
+    otherwise = choose(", or pass the folder itself as `manual_dir`", "")
     raise FileNotFoundError(
-        f"The folder of {name} should hold {', '.join(members)}. Received: manual_dir='{manual}'. "
-        f"Pass the folder itself as `manual_dir`, or move it to '{manual / name}'."
+        f"The folder of {name} should hold {', '.join(members)}. Received: '{manual}', which does "
+        f"not. Move it to '{manual / name}'{otherwise}."
     )
 
 

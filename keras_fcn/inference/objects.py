@@ -12,6 +12,7 @@ from keras_fcn.catalogue import classes_of
 from keras_fcn.classes import Classes
 from keras_fcn.inference.predict import predict_image
 from keras_fcn.object_metrics import ObjectMetrics
+from keras_fcn.remedies import choose
 
 # What `choose_thresholds` tries, one after the other.
 GRIDS = (
@@ -187,7 +188,11 @@ def _check_probabilities(probabilities, settings):
         raise ValueError(
             "`probabilities` should be (height, width, channels), in [0, 1]. Received: an array "
             f"of the shape {shape} with values in [{probabilities.min()}, {probabilities.max()}]. "
-            "Pass what `predict_image` gives for a model with softmax or sigmoid."
+            + choose(
+                "Pass what `predict_image` gives for a model with softmax or sigmoid.",
+                "Let the model end in a softmax, by `keras.Sequential([model, "
+                "keras.layers.Softmax()])`, and save it again.",
+            )
         )
     if shape[-1] == 1:
         probabilities = np.concatenate([1 - probabilities, probabilities], axis=-1)
