@@ -897,7 +897,8 @@ ELSEWHERE = {
     "… downloads VGG16's weights.": "weights::test_a_failed_download_says_where_to_put_the_file",
     "A picture should be less narrow": "page::test_pictures_too_narrow_or_too_long_are_refused",
     "which a JPEG file can be.": "page::test_pictures_too_narrow_or_too_long_are_refused",
-    "The page should be bound to a free address.": "page::test_a_port_that_is_taken_is_explained",
+    "The page should be bound to a free address.":
+        "page::test_what_is_wrong_is_told_before_anything_takes_time",
     "A picture should have … MB or less.": "page::test_what_is_no_picture_is_explained",
 }  # fmt: skip
 
