@@ -4,7 +4,8 @@
     python -m benchmarks --sizes 256 512 1024 --repeats 5
 
 Times are seconds of one image, the median over the repeats and their range; the ratio is to torch,
-channels last, float32, in the same run. All run in turn within a repeat, so what else the machine
+channels last, float32, in the same run; the share is of what a large matrix product in float32
+reaches, which fewer bits may pass. All run in turn within a repeat, so what else the machine
 does meets all alike. What is not installed is left out. Runs on the CPU.
 """
 
@@ -22,6 +23,7 @@ with contextlib.suppress(ImportError):
     import torch  # before TensorFlow: after it, the import of torch's triton is a segfault
 
 import keras_fcn
+from benchmarks import work
 
 REFERENCE = "torch"
 
@@ -38,8 +40,8 @@ def processor():
     return f"{name}, {text.count('processor')} cores, {' '.join(formats)}"
 
 
-def ours(model, engine, precision="float32"):
-    return lambda image: keras_fcn.predict_image(model, image, engine=engine, precision=precision)
+def ours(model, **options):
+    return lambda image: keras_fcn.predict_image(model, image, **options)
 
 
 def theirs(model, dtype):
@@ -55,15 +57,20 @@ def theirs(model, dtype):
 
 
 def contestants(name):
-    """Return {what computes: function of one image}."""
+    """Return a model, and {what computes it or its like: function of one image}."""
     model = getattr(keras_fcn, name)()
-    functions = {"keras": ours(model, "keras")}
+    functions = {"keras": ours(model)}
     if util.find_spec("openvino"):
-        functions["openvino"] = ours(model, "openvino")
+        functions["openvino"] = ours(model, engine="openvino")
         if "avx512_bf16" in processor():
-            functions["openvino, bfloat16"] = ours(model, "openvino", "bfloat16")
+            functions["openvino, bfloat16"] = ours(model, engine="openvino", precision="bfloat16")
+        if "avx512_vnni" in processor() and util.find_spec("nncf"):
+            images = list(np.random.default_rng(0).integers(0, 256, (10, 64, 64, 3), "uint8"))
+            functions["openvino, int8"] = ours(
+                model, engine="openvino", precision="int8", calibration=images
+            )
     if util.find_spec("onnxruntime") and util.find_spec("tf2onnx"):
-        functions["onnx"] = ours(model, "onnx")
+        functions["onnx"] = ours(model, engine="onnx")
     if util.find_spec("torch"):
         from benchmarks import peers
 
@@ -74,7 +81,7 @@ def contestants(name):
 
         peer = smp.Unet("vgg16", encoder_weights=None, classes=2, activation="softmax2d")
         functions["smp, VGG16 encoder"] = theirs(peer, torch.float32)
-    return functions
+    return model, functions
 
 
 def measure(functions, image, repeats):
@@ -99,20 +106,23 @@ def main():
     packages = ("tensorflow", "keras", "openvino", "onnxruntime", "torch")
     versions = [f"{p} {metadata.version(p)}" for p in packages if util.find_spec(p)]
     print(f"{processor()}; {', '.join(versions)}\n")
-    print("| network | size | by | seconds | range | ratio to torch |")
-    print("| --- | --- | --- | --- | --- | --- |")
+    most = work.peak()
+    print("| network | size | by | seconds | range | ratio to torch | of the peak |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
     rng = np.random.default_rng(0)
     for network in options.networks:
-        functions = contestants(network)
+        model, functions = contestants(network)
         for size in options.sizes:
             image = rng.integers(0, 256, (size, size, 3), "uint8")
+            count = sum(work.multiplications(model, (size, size)).values())
             seconds = measure(functions, image, options.repeats)
             middle = {name: statistics.median(times) for name, times in seconds.items()}
             for name, times in seconds.items():
                 ratio = f"{middle[name] / middle[REFERENCE]:.2f}" if REFERENCE in middle else ""
                 print(
                     f"| {network} | {size} | {name} | {middle[name]:.3f} "
-                    f"| {min(times):.3f} to {max(times):.3f} | {ratio} |",
+                    f"| {min(times):.3f} to {max(times):.3f} | {ratio} "
+                    f"| {'' if 'smp' in name else f'{count / middle[name] / most:.0%}'} |",
                     flush=True,
                 )
 
