@@ -119,6 +119,17 @@ def test_a_missing_package_is_named(folder, images, tmp_path, monkeypatch, rng):
         predict_image(build(rng), images[0], calibration=folder, **INT8)
 
 
+def test_torch_is_not_imported_after_tensorflow(monkeypatch):
+    known = object()
+    for module in (known, None):
+        monkeypatch.delitem(sys.modules, "torch", raising=False)
+        if module is not None:
+            monkeypatch.setitem(sys.modules, "torch", module)
+        with quantize.without_torch(), pytest.raises(ModuleNotFoundError, match="torch"):
+            import torch.fx  # noqa: F401
+        assert sys.modules.get("torch") is module
+
+
 def test_images_to_calibrate_on(folder, images, tmp_path, rng):
     model = build(rng)
     batches = calibration_images(model, folder)

@@ -168,7 +168,8 @@ def _check_processor(precision):
     import openvino
 
     if precision == "int8":
-        import nncf  # noqa: F401  (before it is looked for after a minute)
+        with quantize.without_torch():
+            import nncf  # noqa: F401  (before it is looked for after a minute)
 
         quantize.check_processor()
     if precision == "bfloat16" and "BF16" not in openvino.Core().get_property(

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import io
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -218,10 +219,10 @@ def quantize(network, batches: list[np.ndarray]):
     Raises:
         ImportError: when NNCF is missing.
     """
-    import nncf
+    with without_torch(), contextlib.redirect_stdout(io.StringIO()):  # its own bars
+        import nncf
 
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    with contextlib.redirect_stdout(io.StringIO()):  # its own bars
+        logging.getLogger("nncf").setLevel(logging.ERROR)
         return nncf.quantize(
             network,
             nncf.Dataset(_Shown(batches)),
@@ -238,6 +239,23 @@ def _convolutions(network):
         for operation in network.get_ordered_ops()
         if "Convolution" in operation.get_type_name()
     ]
+
+
+@contextlib.contextmanager
+def without_torch():
+    """Let torch be as if it were not installed, within the block.
+
+    NNCF asks whether a network is torch's, and imports for that what after TensorFlow's import is
+    a segmentation fault.
+    """
+    known = sys.modules.get("torch")
+    sys.modules["torch"] = None
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+        if known is not None:
+            sys.modules["torch"] = known
 
 
 @dataclasses.dataclass(frozen=True)
