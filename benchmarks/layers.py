@@ -7,29 +7,44 @@ algorithm it multiplies less than is counted.
 """
 
 import argparse
+import math
+
+import numpy as np
+import openvino
 
 import keras_fcn
-from benchmarks.work import multiplications, peak
+from benchmarks.work import peak
 from keras_fcn.inference.engines import read_openvino
 
 REPEATS = 5
 
 
-def measure(model, size):
-    """Return {name of a node: (kind, seconds)} of the fastest of several runs."""
-    import numpy as np
-    import openvino
+def convolutions(network):
+    """Return {name: (what it is, multiplications)} of a network for images of one size."""
+    found = {}
+    for node in network.get_ordered_ops():
+        if "Convolution" not in node.get_type_name():
+            continue
+        weights, images, maps = node.input(1).shape, node.input(0).shape, node.output(0).shape
+        is_transposed = node.get_type_name() == "ConvolutionBackpropData"
+        positions = math.prod((images if is_transposed else maps)[2:])
+        kind = "transposed" if is_transposed else "convolution"
+        kernel = f"{weights[2]}x{weights[3]}"
+        text = f"{kind} {kernel}, {images[1]} to {maps[1]}, of {maps[2]}x{maps[3]}"
+        found[node.get_friendly_name()] = (text, positions * math.prod(weights))
+    return found
 
-    network = read_openvino(model)
+
+def measure(network):
+    """Return {name of a node: seconds} of the fastest of several runs."""
     settings = {"PERF_COUNT": True, "INFERENCE_PRECISION_HINT": "f32"}
     request = openvino.Core().compile_model(network, "CPU", settings).create_infer_request()
-    images = np.zeros((1, size, size, model.input_shape[-1]), "float32")
+    images = np.zeros(tuple(network.input(0).shape), "float32")
     runs = []
     for _ in range(REPEATS):
         request.infer([images])
-        nodes = [node for node in request.profiling_info if node.real_time.total_seconds()]
-        runs.append({n.node_name: (n.node_type, n.real_time.total_seconds()) for n in nodes})
-    return min(runs, key=lambda run: sum(seconds for _, seconds in run.values()))
+        runs.append({n.node_name: n.real_time.total_seconds() for n in request.profiling_info})
+    return min(runs, key=lambda run: sum(run.values()))
 
 
 def main():
@@ -37,30 +52,23 @@ def main():
     parser.add_argument("--network", default="UNet")
     parser.add_argument("--size", type=int, default=512)
     options = parser.parse_args()
-    model = getattr(keras_fcn, options.network)()
-    work = multiplications(model, (options.size, options.size))
-    most = peak()
-    nodes = measure(model, options.size)
-    total = sum(seconds for _, seconds in nodes.values())
+    network = read_openvino(getattr(keras_fcn, options.network)())
+    network.reshape([1, options.size, options.size, 3])
+    most, work, seconds = peak(), convolutions(network), measure(network)
+    total = sum(seconds.values())
     print(f"the peak: {most / 1e9:.0f} 10^9 multiplications a second\n")
     print("| layer | 10^9 multiplications | ms | of the time | of the peak |")
     print("| --- | --- | --- | --- | --- |")
-    rest = total
-    for name, count in work.items():
-        # a node is called after the operations of TensorFlow's graph, these after the layer
-        mine = [s for node, (kind, s) in nodes.items() if f"/{name}/" in node and "onv" in kind]
-        seconds = sum(mine)
-        rest -= seconds
-        if seconds:
-            print_row(name, count, seconds, total, most)
-    print_row("all else", 0, rest, total, most)
-    print_row("all", sum(work.values()), total, total, most)
+    for name, (text, count) in work.items():
+        print_row(text, count, seconds.pop(name), total, most)
+    print_row("all else", 0, sum(seconds.values()), total, most)
+    print_row("all", sum(count for _, count in work.values()), total, total, most)
 
 
 def print_row(name, count, seconds, total, most):
     print(
         f"| {name} | {count / 1e9:.2f} | {seconds * 1e3:.1f} | {seconds / total:.0%} "
-        f"| {count / seconds / most:.0%} |"
+        f"| {count / max(seconds, 1e-9) / most:.0%} |"
     )
 
 
