@@ -20,7 +20,9 @@ from pathlib import Path
 import numpy as np
 
 with contextlib.suppress(ImportError):
-    import torch  # before TensorFlow: after it, the import of torch's triton is a segfault
+    import torch._dynamo  # before TensorFlow: after it, the import of torch's triton is a segfault
+with contextlib.suppress(ImportError):
+    import segmentation_models_pytorch as smp
 
 import keras_fcn
 from benchmarks import work
@@ -76,9 +78,7 @@ def contestants(name):
 
         functions[REFERENCE] = theirs(getattr(peers, name)(), torch.float32)
         functions["torch, bfloat16"] = theirs(getattr(peers, name)(), torch.bfloat16)
-    if name == "UNet" and util.find_spec("segmentation_models_pytorch"):
-        import segmentation_models_pytorch as smp
-
+    if name == "UNet" and "smp" in globals():
         peer = smp.Unet("vgg16", encoder_weights=None, classes=2, activation="softmax2d")
         functions["smp, VGG16 encoder"] = theirs(peer, torch.float32)
     return model, functions

@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 with contextlib.suppress(ImportError):
-    import torch  # before TensorFlow: after it, the import of torch's triton is a segfault
+    import torch._dynamo  # before TensorFlow: after it, the import of torch's triton is a segfault
 
 import keras
 import tensorflow as tf
