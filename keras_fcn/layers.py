@@ -1,5 +1,7 @@
 """The few layers and initializers that Keras lacks."""
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 from keras import ops
@@ -87,7 +89,7 @@ class CropLike(keras.layers.Layer):
         Tensor `(batch, h, w, channels)`.
     """
 
-    def __init__(self, offset=0, **kwargs):
+    def __init__(self, offset: int = 0, **kwargs):
         super().__init__(**kwargs)
         self.offset = offset
 
@@ -118,7 +120,7 @@ class SizeCheck(keras.layers.Layer):
         ValueError: when a known height or width does not fit.
     """
 
-    def __init__(self, minimum, step, **kwargs):
+    def __init__(self, minimum: int, step: int, **kwargs):
         super().__init__(**kwargs)
         self.minimum = minimum
         self.step = step
@@ -203,7 +205,9 @@ class Predictions(keras.layers.Activation):
         classes: `keras_fcn.Classes`, or the dict of its `to_config`, or None.
     """
 
-    def __init__(self, activation, classes=None, **kwargs):
+    def __init__(
+        self, activation: str | Callable | None, classes: Classes | dict | None = None, **kwargs
+    ):
         super().__init__(activation, **kwargs)
         self.classes = Classes.from_config(classes) if isinstance(classes, dict) else classes
 

@@ -1,5 +1,7 @@
 """The losses for label maps that Keras lacks: class weights with void labels, Dice, borders."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 from keras import ops
@@ -66,12 +68,12 @@ class WeightedCrossentropy(keras.losses.Loss):
 
     def __init__(
         self,
-        class_weights=None,
-        ignore_class=None,
-        from_logits=False,
-        reduction="sum_over_batch_size",
-        name=None,
-        dtype=None,
+        class_weights: Sequence[float] | None = None,
+        ignore_class: int | None = None,
+        from_logits: bool = False,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: str | None = None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.class_weights = None if class_weights is None else _check_weights(class_weights)
@@ -181,7 +183,12 @@ def _classes(labels):
     return ops.cast(ops.maximum(labels, 0), "int32")
 
 
-def border_weights(labels, w0=10.0, sigma=5.0, class_weights=None):
+def border_weights(
+    labels: np.ndarray,
+    w0: float = 10.0,
+    sigma: float = 5.0,
+    class_weights: Sequence[float] | None = None,
+) -> np.ndarray:
     """Return the weight map with which U-Net learns the borders between touching cells.
 
     The weight of a pixel is w_c + w0 * exp(-(d1 + d2)^2 / (2 sigma^2)), with d1

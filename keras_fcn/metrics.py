@@ -68,7 +68,7 @@ class SegmentationMetrics(keras.metrics.Metric):
     [0.5, 0.5, nan]
     """
 
-    def __init__(self, num_classes, ignore_class=None, name=NAME):
+    def __init__(self, num_classes: int, ignore_class: int | None = None, name: str = NAME):
         super().__init__(name=name)
         check_positive_integer("num_classes", num_classes)
         self.num_classes = count_classes(int(num_classes))
@@ -201,7 +201,13 @@ def _highest(y_pred):
     return ops.argmax(y_pred, axis=-1), finite
 
 
-def boundary_f1(truth, prediction, num_classes, tolerance=None, ignore_class=None):
+def boundary_f1(
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    num_classes: int,
+    tolerance: float | None = None,
+    ignore_class: int | None = None,
+) -> np.ndarray:
     """Return how well the outlines of each class are met in one image.
 
     The boundary of a class is its pixels next to (by an edge) pixels of other
@@ -279,7 +285,9 @@ def _boundary_f1(truth, prediction, tolerance):
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
 
 
-def rand_information_scores(truth, prediction, threshold=0.5):
+def rand_information_scores(
+    truth: np.ndarray, prediction: np.ndarray, threshold: float = 0.5
+) -> dict[str, float]:
     """Return the foreground-restricted Rand and information scores after thinning (ISBI 2012).
 
     The scores tell whether the cells of an image are told apart, not where

@@ -1,6 +1,7 @@
 """The optimizer that Keras lacks: Muon for the kernels of convolutions."""
 
 import re
+from collections.abc import Sequence
 
 import keras
 from keras import ops
@@ -35,7 +36,13 @@ class Muon(keras.optimizers.Muon):
     >>> model.compile(Muon(2e-3), "sparse_categorical_crossentropy")
     """
 
-    def __init__(self, learning_rate=1e-3, exclude_layers=("score",), name="muon", **kwargs):
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3,
+        exclude_layers: Sequence[str] = ("score",),
+        name: str = "muon",
+        **kwargs,
+    ):
         super().__init__(
             learning_rate=learning_rate, exclude_layers=list(exclude_layers), name=name, **kwargs
         )

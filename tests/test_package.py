@@ -1,5 +1,6 @@
 import configparser
 import importlib
+import inspect
 import io
 import subprocess
 import sys
@@ -14,6 +15,35 @@ import keras_fcn
 def test_public_names_exist():
     for name in keras_fcn.__all__:
         assert getattr(keras_fcn, name).__doc__
+
+
+def public_callables():
+    """Yield the name and the value of each public function and class, also of the modules."""
+    for name in keras_fcn._MODULES:
+        value = getattr(keras_fcn, name)
+        if not inspect.ismodule(value):
+            yield name, value
+            continue
+        listed = getattr(value, "__all__", None)
+        for key in listed or vars(value):
+            what = getattr(value, key)
+            is_here = listed or getattr(what, "__module__", None) == value.__name__
+            if callable(what) and is_here and key[0] != "_":
+                yield f"{name}.{key}", what
+
+
+def test_public_arguments_are_annotated():
+    lacking = []
+    for name, value in public_callables():
+        is_ours = not inspect.isclass(value) or "__init__" in vars(value)
+        function = value.__init__ if inspect.isclass(value) else value
+        for argument in inspect.signature(function).parameters.values() if is_ours else ():
+            named = argument.kind in (argument.POSITIONAL_OR_KEYWORD, argument.KEYWORD_ONLY)
+            if named and argument.name != "self" and argument.annotation is argument.empty:
+                lacking.append(f"{name}({argument.name})")
+        if not inspect.isclass(value) and "return" not in function.__annotations__:
+            lacking.append(f"{name} ->")
+    assert lacking == [], lacking
 
 
 def test_every_package_is_installed(pytestconfig):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -233,7 +234,9 @@ def import_tfds():
     return tfds
 
 
-def resolve_source(source):
+def resolve_source(
+    source: str | os.PathLike | tuple,
+) -> str | Path | tuple[Path, ...]:
     """Tell whether a source is a data set's name or a folder.
 
     A name of `SOURCES` is the data set, also where a folder of that name lies in the

@@ -2,7 +2,9 @@
 
 import collections
 import dataclasses
+import os
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -60,12 +62,12 @@ class Report:
 
 
 def check_data(
-    images,
-    masks=None,
+    images: str | os.PathLike,
+    masks: str | os.PathLike | None = None,
     num_classes: int | None = None,
     ignore: int | None = None,
-    colors=None,
-    values=None,
+    colors: Mapping | None = None,
+    values: Mapping | None = None,
     white: float | None = None,
     mask_suffix: str | None = None,
     instances: str | None = None,
@@ -113,7 +115,7 @@ def check_data(
     ignore = as_label("ignore", ignore)
     _check_tables(colors, values)
     source = images if masks is None else (images, masks)
-    reading = {"colors": colors, "values": values, "white": white}
+    reading: dict = {"colors": colors, "values": values, "white": white}
     reading |= {"instances": instances, "max_pixels": max_pixels}
     names = _class_names(source, ignore, instances)
     listing = list_source(source, mask_suffix)

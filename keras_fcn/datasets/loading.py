@@ -1,8 +1,16 @@
 """`load`: images and label maps as a `tf.data.Dataset`, from a folder or from TFDS."""
 
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from keras_fcn.arguments import as_label, check_choice, check_positive_integer, check_seed
+from keras_fcn.datasets.augmentation import Augmentation
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 FOLDER_OPTIONS = (
     "colors",
@@ -17,19 +25,19 @@ SHUFFLE_BUFFER = 512  # elements, where the files cannot be shuffled by name
 
 
 def load(
-    source,
-    split,
+    source: str | os.PathLike | tuple,
+    split: str | Sequence[str],
     *,
-    batch_size=None,
-    crop_size=None,
-    shuffle=False,
-    augment=None,
-    seed=None,
-    cache=False,
-    deterministic=True,
-    ignore=None,
+    batch_size: int | None = None,
+    crop_size: int | None = None,
+    shuffle: bool = False,
+    augment: Augmentation | None = None,
+    seed: int | None = None,
+    cache: bool = False,
+    deterministic: bool = True,
+    ignore: int | None = None,
     **options,
-):
+) -> "tf.data.Dataset":
     """Load images and label maps.
 
     Args:
@@ -124,7 +132,9 @@ def load(
     return dataset.prefetch(tf.data.AUTOTUNE)
 
 
-def add_border_weights(dataset, ignore=255, instances=None, **options):
+def add_border_weights(
+    dataset: "tf.data.Dataset", ignore: int | None = 255, instances: str | None = None, **options
+) -> "tf.data.Dataset":
     """Add the U-Net paper's border weights to a dataset, as sample weights for `fit`.
 
     They are computed from the label maps as they come, cropped and augmented, so

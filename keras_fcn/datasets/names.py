@@ -1,6 +1,8 @@
 """The names and colours of the classes of a data set: from `classes.csv`, palettes or TFDS."""
 
 import csv
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +19,14 @@ COLORS = ("red", "green", "blue")
 
 
 def read_classes(
-    source,
+    source: str | os.PathLike | tuple,
     num_classes: int | None = None,
     *,
-    split="all",
+    split: str | Sequence[str] = "all",
     ignore: int | None = None,
-    names=None,
-    class_colors=None,
-    colors=None,
+    names: Sequence[str] | None = None,
+    class_colors: Sequence | None = None,
+    colors: Mapping | None = None,
     instances: str | None = None,
     mask_suffix: str | None = None,
 ) -> Classes | None:

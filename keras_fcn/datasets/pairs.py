@@ -1,5 +1,6 @@
 """Images with their masks, read from files one at a time, when they are asked for."""
 
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,7 +42,7 @@ class Pairs(Sequence):
 
     def __init__(
         self,
-        source,
+        source: str | os.PathLike | tuple,
         split: str | Sequence[str] = "all",
         channels: int | None = None,
         *,

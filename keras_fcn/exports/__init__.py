@@ -1,6 +1,8 @@
 """Models as files of other runtimes, each run there before it bears its name."""
 
 import contextlib
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
@@ -13,6 +15,7 @@ from keras_fcn.exports.formats import Exported
 from keras_fcn.exports.table import FORMATS, check_packages, open_export
 from keras_fcn.inference.engines import first_line, for_inference, in_float32
 from keras_fcn.inference.quantize import (
+    Calibration,
     calibration_images,
     check_calibration,
     check_processor,
@@ -28,7 +31,13 @@ TOLERANCE = 1e-3
 ROUNDING = 1e-6
 
 
-def export(model, path, format, precision="float32", calibration=None):
+def export(
+    model: keras.Model,
+    path: str | os.PathLike,
+    format: str,
+    precision: str = "float32",
+    calibration: str | Path | Calibration | Sequence | None = None,
+) -> float:
     """Write a model as a file that runs without Keras, and run it there.
 
     The file takes what the model takes: any height, width and number of images, and raw
@@ -84,7 +93,7 @@ def export(model, path, format, precision="float32", calibration=None):
                 kind.write(for_inference(free), beside, classes_of(model))
                 exported = kind.open(beside)
             difference = _compare(exported, examples, format)
-            if batches:
+            if batches and kind.quantize:
                 kind.quantize(beside, batches)
                 difference = check_quantized(free, kind.open(beside).predict, batches[0])
             for companion in set(beside.parent.iterdir()) - {beside}:

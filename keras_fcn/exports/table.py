@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,7 +56,7 @@ FORMATS = {
 }
 
 
-def open_export(path):
+def open_export(path: str | os.PathLike) -> formats.Exported:
     """Open a file that `export` wrote, in its own runtime.
 
     Args:

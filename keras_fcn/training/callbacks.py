@@ -2,17 +2,19 @@
 
 import importlib.util
 import math
+import os
 import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 from PIL import Image
 
-from keras_fcn.classes import unique
+from keras_fcn.classes import Classes, unique
 from keras_fcn.inference import predict_image
 from keras_fcn.label_maps import to_labels
 from keras_fcn.training.log import MONITOR, best_epoch, write_log
@@ -179,7 +181,12 @@ class ImageGrid(keras.callbacks.Callback):
     >>> callback = ImageGrid(pairs, "pictures", Classes.default(2))
     """
 
-    def __init__(self, pairs, folder, classes):
+    def __init__(
+        self,
+        pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+        folder: str | os.PathLike,
+        classes: Classes,
+    ):
         super().__init__()
         self.pairs = pairs
         self.folder = Path(folder)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,13 @@ from keras_fcn.metrics import SegmentationMetrics
 from keras_fcn.optimizers import Muon
 from keras_fcn.remedies import given, spell
 from keras_fcn.training.callbacks import DivergenceError, ImageGrid, Keeper, Progress, make_board
-from keras_fcn.training.labels import log_class_weights, read_data, training_set, validation_set
+from keras_fcn.training.labels import (
+    Labels,
+    log_class_weights,
+    read_data,
+    training_set,
+    validation_set,
+)
 from keras_fcn.training.log import recover_log
 from keras_fcn.training.network import build, check_weights, describe, freeze_encoder
 from keras_fcn.training.plan import describe_plan, fit_into, keeps_vgg16, plan, plan_splits
@@ -34,7 +41,7 @@ from keras_fcn.training.run import (
 WARM_UP = 0.05  # of all steps
 
 
-def train(recipe, output, per_class=False):
+def train(recipe: Recipe, output: str | os.PathLike, per_class: bool = False) -> dict:
     """Train a model as a recipe says; go on where an interrupted run of it stopped.
 
     What the recipe leaves out is planned from the data and the machine, printed with a
@@ -93,7 +100,7 @@ def train(recipe, output, per_class=False):
         return finish(output)
 
 
-def make_plan(recipe):
+def make_plan(recipe: Recipe) -> tuple[Recipe, dict, Labels]:
     """Plan what a recipe leaves out; return the `Recipe`, the reasons and the `Labels`."""
     check_weights(recipe)
     recipe, reasons = plan_splits(recipe)

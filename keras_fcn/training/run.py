@@ -16,6 +16,7 @@ done when the run was killed is known from these.
 """
 
 import contextlib
+import os
 import shlex
 import shutil
 import sys
@@ -240,7 +241,7 @@ def update_record(output, record="training.json", **entries):
     write_json(path, {**read_json(path), **entries})
 
 
-def tuned_arguments(folder):
+def tuned_arguments(folder: str | os.PathLike) -> dict:
     """Return the arguments of `Recipe` for the best trial of a search.
 
     They are its data, crops, batches and augmentation, the network, the optimizer and

@@ -1,6 +1,7 @@
 """`HyperUNet` and `HyperFCN`: hypermodels for any tuner of KerasTuner."""
 
 import contextlib
+from collections.abc import Sequence
 
 import keras_tuner
 
@@ -170,13 +171,13 @@ class HyperUNet(_HyperModel):
 
     def __init__(
         self,
-        input_shape=(None, None, 3),
-        num_classes=2,
-        ignore_class=None,
-        pixels=None,
-        max_parameters=None,
-        name=None,
-        tunable=True,
+        input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+        num_classes: int = 2,
+        ignore_class: int | None = None,
+        pixels: Sequence[int] | None = None,
+        max_parameters: int | None = None,
+        name: str | None = None,
+        tunable: bool = True,
     ):
         super().__init__(
             input_shape, num_classes, ignore_class, pixels, max_parameters, name, tunable
@@ -229,14 +230,14 @@ class HyperFCN(_HyperModel):
 
     def __init__(
         self,
-        input_shape=(None, None, 3),
-        num_classes=21,
-        ignore_class=None,
-        pixels=None,
-        max_parameters=None,
-        weights=None,
-        name=None,
-        tunable=True,
+        input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+        num_classes: int = 21,
+        ignore_class: int | None = None,
+        pixels: Sequence[int] | None = None,
+        max_parameters: int | None = None,
+        weights: str | None = None,
+        name: str | None = None,
+        tunable: bool = True,
     ):
         super().__init__(
             input_shape, num_classes, ignore_class, pixels, max_parameters, name, tunable

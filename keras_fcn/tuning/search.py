@@ -36,7 +36,7 @@ OBJECTIVE = keras_tuner.Objective(MONITOR, "max")
 RECORD = "tuning.json"
 
 
-def tune(search, output):
+def tune(search: Search, output: str | os.PathLike) -> dict:
     """Search for the best network and training; go on where an interrupted search stopped.
 
     After an interruption, `kill -9` included, the same call goes on with the trial that

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from typing import TYPE_CHECKING
 
 from keras_fcn.visualize.maps import (
     COPIED,
@@ -19,6 +20,10 @@ from keras_fcn.visualize.maps import (
     read_maps,
 )
 from keras_fcn.visualize.plots import load_matplotlib
+
+if TYPE_CHECKING:
+    import keras
+    import matplotlib.figure
 
 LARGEST = 150  # height of the largest map
 SMALLEST = 3  # height of the smallest maps
@@ -43,7 +48,9 @@ COLORS = {
 }
 
 
-def draw_architecture(model, input_shape: tuple[int, int, int]):
+def draw_architecture(
+    model: "keras.Model", input_shape: tuple[int, int, int]
+) -> "matplotlib.figure.Figure":
     r"""Draw a U-Net or an FCN with the sizes that its maps have for an image of this shape.
 
     Every map is a box: its height follows the map's height, its width the logarithm

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -10,6 +11,9 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from keras_fcn.atomic import replacing
 from keras_fcn.visualize.palettes import VOID_COLOR
+
+if TYPE_CHECKING:
+    import matplotlib.figure
 
 LEGEND_ROW = 24  # pixels
 LARGEST_LABEL = 65535
@@ -180,7 +184,7 @@ def write_label_map(path: str | os.PathLike, label_map: np.ndarray, palette: Arr
     write_png(path, picture)
 
 
-def write_png(path: str | os.PathLike, picture) -> None:
+def write_png(path: str | os.PathLike, picture: "Image.Image | matplotlib.figure.Figure") -> None:
     """Write a picture beside `path`, marked as this package's, and rename it to `path`.
 
     Args:

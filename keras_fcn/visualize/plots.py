@@ -2,8 +2,10 @@
 
 import math
 import os
+import types
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +14,9 @@ from scipy.special import entr
 
 from keras_fcn.visualize.palettes import VOID_COLOR
 from keras_fcn.visualize.pictures import ERROR_COLORS, compare_labels, error_map, paint
+
+if TYPE_CHECKING:
+    import matplotlib.figure
 
 PANEL = 3  # inches: the width of a panel of a figure
 PER_CLASS = "val_iou_"  # before the name of a class, in the log of a training
@@ -108,7 +113,7 @@ def comparison(
     palette: ArrayLike,
     classes: Sequence[str],
     ignore: int | None = None,
-):
+) -> "matplotlib.figure.Figure":
     """Draw images beside their truth, prediction and errors, with a legend of the classes.
 
     Below each error map stands the share of the labelled pixels that are wrong.
@@ -185,7 +190,7 @@ def _legend_entries(rows, palette, classes, ignore):
     return entries
 
 
-def training_curves(log: str | os.PathLike):
+def training_curves(log: str | os.PathLike) -> "matplotlib.figure.Figure":
     r"""Draw the loss and the scores of a training run, epoch by epoch.
 
     Each quantity but the seconds has axes of its own, with a curve of the training and,
@@ -269,7 +274,7 @@ def _read_number(text):
     return math.nan if text == "NA" else float(text)
 
 
-def load_matplotlib():
+def load_matplotlib() -> types.ModuleType:
     """Return Matplotlib, without pyplot and its global state.
 
     Raises:
