@@ -14,6 +14,7 @@ from pathlib import Path
 import forked
 import numpy as np
 import pytest
+import sklearn.datasets
 from PIL import Image
 
 import keras_fcn
@@ -59,9 +60,10 @@ def workplace(tmp_path, monkeypatch, rng):
             name = f"{number:04}.{'jpg' if folder == 'images' else 'png'}"
             Image.fromarray(pixels).save(tmp_path / "data" / folder / name)
     (tmp_path / "photos").mkdir()
+    photo = Image.open(Path(sklearn.datasets.__file__).with_name("images") / "china.jpg")
     for number in range(10):
-        blocks = np.kron(rng.integers(0, 256, (5, 7, 3)), np.ones((8, 8, 1)))
-        Image.fromarray(blocks.astype("uint8")).save(tmp_path / "photos" / f"{number}.png")
+        left = 40 * number
+        photo.crop((left, 250, left + 120, 340)).save(tmp_path / "photos" / f"{number}.png")
     return tmp_path
 
 
