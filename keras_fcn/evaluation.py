@@ -1,7 +1,6 @@
 """How well a model segments images: what `keras-fcn evaluate` does."""
 
 import concurrent.futures
-import contextlib
 import math
 import os
 import warnings
@@ -12,11 +11,15 @@ import numpy as np
 
 from keras_fcn.catalogue import classes_of
 from keras_fcn.classes import unique
+from keras_fcn.evaluation_record import Scored, digest_of
 from keras_fcn.evaluation_report import open_report, outline_panels, paint_panels
 from keras_fcn.inference import predict_image, predict_objects
+from keras_fcn.inference.folders import DEFAULTS
 from keras_fcn.inference.images import check_model
+from keras_fcn.inference.ledger import fingerprint
 from keras_fcn.inference.predict import check_options, errors_of_an_image
 from keras_fcn.inference.progress import track
+from keras_fcn.inference.quantize import fingerprint_of
 from keras_fcn.metrics import SegmentationMetrics
 from keras_fcn.object_metrics import ObjectMetrics
 from keras_fcn.remedies import spell
@@ -36,7 +39,8 @@ def evaluate(
     An image that can't be read or predicted, or whose label map does not fit, is set aside,
     and the rest goes on. With `output` this folder gets `scores.csv`, the scores of each
     image, `worst.png`, the images of the lowest ones, `errors.csv`, what was set aside,
-    and `evaluation.json`, what is returned.
+    and `evaluation.json`, what is returned; and the same call again scores only what is new,
+    as after a kill.
 
     Args:
         model: Keras model that gives probabilities or scores of classes; its own names
@@ -62,7 +66,7 @@ def evaluate(
         ValueError: for options that `predict_image` does not take, without any image,
             where all are set aside, for the reason of the first, and for void pixels alone.
         FileExistsError: when `output` holds a file of the same name that no evaluation
-            wrote, or another is at work in it.
+            wrote, the scores of other weights or options, or another is at work in it.
 
     Warns:
         UserWarning: when images were set aside.
@@ -83,8 +87,13 @@ def evaluate(
             f"`keras_fcn.datasets.Pairs({str(data)!r})`."
         )
     scorer = _Objects(model, options) if objects else _Pixels(model, ignore, options)
-    with open_report(output) if output is not None else contextlib.nullcontext() as report:
-        return _evaluate(scorer, data, report)
+    if output is None:
+        return _evaluate(scorer, data, None, None)
+    run = {"weights": fingerprint(model), "objects": objects, "ignore": scorer.ignore}
+    run |= DEFAULTS | {name: value for name, value in options.items() if name in DEFAULTS}
+    run["calibration"] = fingerprint_of(run["calibration"])
+    with open_report(output) as report:
+        return _evaluate(scorer, data, report, Scored(report.folder, run))
 
 
 def read_pairs(data: Iterable) -> Iterator[tuple]:
@@ -127,25 +136,23 @@ def _elements(data):
             yield name, element
 
 
-def _evaluate(scorer, data, report):
+def _evaluate(scorer, data, report, scored):
     """Return the scores of the data, and report them."""
     total, failed, count = scorer.metric(), {}, 0
     for name, found in track(read_pairs(data), "Evaluating", _length(data)):
         try:
             if isinstance(found, Exception):
                 raise found
-            image, truth = found
-            prediction = scorer.predict(name, image, truth)
+            own, panels, digest = _score(scorer, name, *found, report, scored)
         except errors_of_an_image() as error:
             failed[name] = error
             continue
         count += 1
-        total.update_state(truth, prediction)
+        scorer.add(total, scorer.counts(own))
         if report is not None:
-            own = scorer.metric()
-            own.update_state(truth, prediction)
-            panels = scorer.panels(image, truth, prediction)
             report.add(name, _flatten(scorer.scores(own)), scorer.rank, panels)
+            if (name, digest) not in scored.counts:
+                scored.add(name, digest, scorer.counts(own))
     scores = {**scorer.scores(total), "images": count}
     if failed:
         scores["failed"] = {name: str(error) for name, error in failed.items()}
@@ -159,6 +166,32 @@ def _evaluate(scorer, data, report):
             "void pixels, and not a class."
         )
     return scores
+
+
+def _score(scorer, name, image, truth, report, scored):
+    """Return the metric of one image, the pictures of it if it may be among the worst, its digest.
+
+    What an earlier evaluation has scored is not predicted again.
+    """
+    own, digest = scorer.metric(), None
+    if report is not None:
+        digest = digest_of(image, truth)
+        counts = scored.counts.get((name, digest))
+        if counts is not None:
+            scorer.add(own, counts)
+            if not report.takes(scorer.scores(own)[scorer.rank]):
+                return own, None, digest
+            panels = scored.panels(digest)
+            if panels is not None:
+                return own, panels, digest
+            own = scorer.metric()  # the pictures are drawn again
+    prediction = scorer.predict(name, image, truth)
+    own.update_state(truth, prediction)
+    panels = None
+    if report is not None and report.takes(scorer.scores(own)[scorer.rank]):
+        panels = scorer.panels(image, truth, prediction)
+        scored.keep(digest, panels)
+    return own, panels, digest
 
 
 def _tell(count, failed):
@@ -202,7 +235,7 @@ class _Objects(_Scorer):
     rank, metric, function = "object_f1", ObjectMetrics, staticmethod(predict_objects)
 
     def __init__(self, model, options):
-        self.model, self.options, self.legend = model, options, {}
+        self.model, self.options, self.legend, self.ignore = model, options, {}, None
 
     def check(self, name, truth):
         """Raise for what numbers no objects."""
@@ -211,6 +244,17 @@ class _Objects(_Scorer):
                 "Maps of objects should hold integers from 0 up. Received: "
                 f"{truth.dtype} from {truth.min()} in the map of '{name}'."
             )
+
+    def counts(self, metric):
+        """Return what a metric has counted, as JSON stores it."""
+        return [metric.matches.tolist(), metric.true_objects, metric.predicted_objects]
+
+    def add(self, metric, counts):
+        """Count what another metric has counted, too."""
+        matches, true_objects, predicted_objects = counts
+        metric.matches += matches
+        metric.true_objects += true_objects
+        metric.predicted_objects += predicted_objects
 
     def scores(self, metric):
         """Return the scores, by name."""
@@ -240,6 +284,14 @@ class _Pixels(_Scorer):
     def check(self, name, truth):
         """Raise for labels that the model does not know."""
         _check_labels(name, truth, len(self.classes), self.ignore)
+
+    def counts(self, metric):
+        """Return what a metric has counted, as JSON stores it."""
+        return metric.confusion_matrix.tolist()
+
+    def add(self, metric, counts):
+        """Count what another metric has counted, too."""
+        metric.add_counts(counts)
 
     def scores(self, metric):
         """Return the scores, by name, and those of the classes in a dict of their own."""

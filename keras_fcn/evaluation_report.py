@@ -28,26 +28,31 @@ class Report:
     def __init__(self, folder: Path):
         self.folder = folder
         self.lines: list[dict] = []  # {column: text} of each image
-        self.worst: list[tuple] = []  # (score, name, panels) of the lowest scores, in order
+        self.worst: list[tuple] = []  # (score, caption, panels) of the lowest scores, in order
 
-    def add(self, name: str, scores: Mapping, rank: str, panels: Sequence) -> None:
+    def add(self, name: str, scores: Mapping, rank: str, panels: Sequence | None):
         """Add an image.
 
         Args:
             name: of the image.
             scores: {name: number}, NaN for what does not occur.
             rank: name of the score of which the lowest are shown.
-            panels: `PIL.Image` of the image, its truth and its prediction.
+            panels: `PIL.Image` of the image, its truth and its prediction, where `takes`.
         """
         numbers = {key: "" if math.isnan(x) else f"{x:.6g}" for key, x in scores.items()}
         self.lines.append({"file": name, **numbers})
         score = scores[rank]
-        if not math.isnan(score):
+        if self.takes(score):
             title = rank.replace("_", " ").replace("iou", "IoU").replace("f1", "F1")
             caption = f"{name}: {title} {score:.3f}"
             self.worst.append((score, caption, panels))
             self.worst.sort(key=lambda entry: entry[0])
             del self.worst[SHOWN:]
+
+    def takes(self, score: float) -> bool:
+        """Return whether an image of a score is among the worst so far."""
+        room = len(self.worst) < SHOWN
+        return not math.isnan(score) and (room or score < self.worst[-1][0])
 
     def write(self, scores: Mapping, legend: Mapping) -> None:
         """Write the files.

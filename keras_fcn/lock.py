@@ -33,20 +33,16 @@ def locked(folder: str | os.PathLike, name: str = ".lock"):
 
 
 def _acquire(path):
-    mine = {"pid": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
+    mine = owner()
     while True:
         try:
             with path.open("x") as file:
                 json.dump(mine, file)
             return
         except FileExistsError:
-            owner = _read(path)
-            if owner is not None and _runs(owner):
-                raise FileExistsError(
-                    f"One run at a time may write into a folder. Received: '{path.parent}', in "
-                    f"which process {owner['pid']} on {owner['host']} is at work. Wait for it or "
-                    f"stop it, or choose another folder. If it is gone, remove '{path}'."
-                ) from None
+            other = _read(path)
+            if other is not None and runs(other):
+                raise busy(path.parent, other, path) from None
             stale = path.with_name(f"{path.name}.{os.getpid()}")
             with contextlib.suppress(FileNotFoundError):  # another process was faster
                 path.rename(stale)
@@ -54,24 +50,46 @@ def _acquire(path):
 
 
 def _read(path):
-    """Return the owner, or None for a file cut short or gone."""
     try:
-        owner = json.loads(path.read_text())
+        return read_owner(path.read_text())
     except (OSError, ValueError):
         return None
-    return owner if isinstance(owner, dict) and {"pid", "host"} <= set(owner) else None
 
 
-def _runs(owner):
-    if owner["host"] != socket.gethostname():
+def owner() -> dict:
+    """Return what a lock says of this process."""
+    return {"pid": os.getpid(), "host": socket.gethostname(), "started": _started(os.getpid())}
+
+
+def read_owner(text: str) -> dict | None:
+    """Return the owner that the text of a lock names, or None where it was cut short or gone."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and {"pid", "host"} <= set(found) else None
+
+
+def busy(place, other: dict, file) -> FileExistsError:
+    """Return the error of a place in which another process is at work."""
+    return FileExistsError(
+        f"One run at a time may write into a folder. Received: '{place}', in which process "
+        f"{other['pid']} on {other['host']} is at work. Wait for it or stop it, or choose another "
+        f"folder. If it is gone, remove '{file}'."
+    )
+
+
+def runs(other: dict) -> bool:
+    """Return whether the owner of a lock may still be at work."""
+    if other["host"] != socket.gethostname():
         return True  # nothing is known of another host's processes
     try:
-        os.kill(owner["pid"], 0)
+        os.kill(other["pid"], 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass
-    return _started(owner["pid"]) == owner.get("started")  # else the number was given again
+    return _started(other["pid"]) == other.get("started")  # else the number was given again
 
 
 def _started(pid):

@@ -130,6 +130,16 @@ class SegmentationMetrics(keras.metrics.Metric):
             for name, score in scores.items()
         }
 
+    def add_counts(self, counts):
+        """Add the pixels of another confusion matrix, as of another metric.
+
+        Args:
+            counts: integers `(num_classes, num_classes)`, as `confusion_matrix`.
+        """
+        total = self.confusion_matrix + np.asarray(counts, "int64")
+        self.high.assign((total // WORD).astype("int32"))
+        self.low.assign((total % WORD).astype("int32"))
+
     @property
     def confusion_matrix(self):
         """int64 array `(num_classes, num_classes)`: pixels by true and by predicted class."""

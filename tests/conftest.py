@@ -108,3 +108,32 @@ def leave_half(folder, name):
     place.mkdir(parents=True)
     (place / name).write_bytes(b"half of a file")
     return place
+
+
+@pytest.fixture(scope="session")
+def server():
+    """The address of an S3 server on this machine."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(server, monkeypatch):
+    """The file system of S3 with an empty bucket "box", also for processes begun from here."""
+    import s3fs
+
+    environment = {"AWS_ENDPOINT_URL": server, "AWS_DEFAULT_REGION": "us-east-1"}
+    environment |= {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    system = s3fs.S3FileSystem()
+    system.invalidate_cache()
+    if system.exists("box"):
+        system.rm("box", recursive=True)
+    system.mkdir("box")
+    return system

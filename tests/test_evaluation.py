@@ -4,13 +4,21 @@ import csv
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import randomize
 from PIL import Image
 
-from keras_fcn import UNet, evaluate, evaluation_report, predict_image, predict_objects
+from keras_fcn import (
+    UNet,
+    evaluate,
+    evaluation,
+    evaluation_report,
+    predict_image,
+    predict_objects,
+)
 from keras_fcn.classes import Classes
 from keras_fcn.commands import main
 from keras_fcn.datasets import Pairs
@@ -64,7 +72,7 @@ def files(folder):
 def test_scores_of_each_image_are_those_of_it_alone(model, data, pairs, tmp_path):
     output = tmp_path / "out"
     result = evaluate(model, Pairs(data), output=output)
-    assert files(output) == ["evaluation.json", "scores.csv", "worst.png"]
+    assert files(output) == [".scored", "evaluation.json", "scores.csv", "worst.png"]
     assert json.loads((output / "evaluation.json").read_text()) == result
     assert "failed" not in result
     lines = read(output / "scores.csv")
@@ -176,7 +184,7 @@ def test_a_bad_file_is_set_aside_and_the_rest_goes_on(
     for folder, array in zip(("images", "masks"), pairs[1], strict=True):
         Image.fromarray(array.astype("uint8")).save(data / folder / "1.png")
     assert main(command) == 0
-    assert files(output) == ["evaluation.json", "scores.csv", "worst.png"]
+    assert files(output) == [".scored", "evaluation.json", "scores.csv", "worst.png"]
     assert "3 images" in capsys.readouterr().out
 
 
@@ -253,6 +261,88 @@ def test_files_of_others_are_left_alone(name, model, pairs, tmp_path):
 def test_two_evaluations_at_once_are_refused(model, pairs, tmp_path):
     with locked(tmp_path), pytest.raises(FileExistsError, match="One run at a time"):
         evaluate(model, pairs, output=tmp_path)
+
+
+def count_predictions(monkeypatch, fail_from=None):
+    """Return the list of the images predicted from now on; one of them stops as by Ctrl-C."""
+    predicted = []
+
+    def predict(model, image, **options):
+        if len(predicted) == fail_from:
+            raise KeyboardInterrupt
+        predicted.append(image.shape[:2])
+        return predict_image(model, image, **options)
+
+    monkeypatch.setattr(evaluation._Pixels, "function", staticmethod(predict))
+    return predicted
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("shown", [8, 1])
+def test_what_is_scored_is_not_predicted_again(model, pairs, tmp_path, monkeypatch, shown):
+    monkeypatch.setattr(evaluation_report, "SHOWN", shown)
+    named = [(*pair, f"photo {number}") for number, pair in enumerate(pairs)]
+    expected = evaluate(model, named, output=tmp_path / "undisturbed")
+    with monkeypatch.context() as patch:
+        predicted = count_predictions(patch, fail_from=2)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(model, named, output=tmp_path / "out")
+        assert predicted == SIZES[:2]
+        assert files(tmp_path / "out") == [".scored"]
+    # killed in the middle of a line
+    with (tmp_path / "out/.scored/counts.jsonl").open("a") as file:
+        file.write('["photo 2", "ab')
+    predicted = count_predictions(monkeypatch)
+    assert evaluate(model, named, output=tmp_path / "out") == expected
+    assert predicted == SIZES[2:]
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+    assert evaluate(model, named, output=tmp_path / "out") == expected
+    assert predicted == SIZES[2:]  # nothing more
+    assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+    # another mask of the name is another pair
+    named[1] = (pairs[1][0], pairs[1][1] * 0, "photo 1")
+    result = evaluate(model, named, output=tmp_path / "out")
+    assert predicted == [SIZES[2], SIZES[1]]
+    assert result == evaluate(model, named)
+
+
+def test_pictures_that_are_gone_are_drawn_again(model, pairs, tmp_path):
+    evaluate(model, pairs, output=tmp_path)
+    before = contents(tmp_path)
+    for data in (b"no archive", None):
+        for file in (tmp_path / ".scored").glob("*.npz"):
+            file.unlink()
+            if data:
+                file.write_bytes(data)
+        evaluate(model, pairs, output=tmp_path)
+        assert contents(tmp_path) == before
+
+
+def test_objects_go_on_too(model, pairs, tmp_path, monkeypatch):
+    data = [(image, predict_objects(model, image)) for image, _ in pairs]
+    expected = evaluate(model, data, objects=True, output=tmp_path)
+    predicted = []
+    monkeypatch.setattr(evaluation._Objects, "function", staticmethod(predicted.append))
+    assert evaluate(model, data, objects=True, output=tmp_path) == expected
+    assert not predicted
+
+
+def test_other_weights_or_options_are_refused(model, pairs, tmp_path, rng):
+    evaluate(model, pairs, output=tmp_path)
+    before = contents(tmp_path)
+    other = keras.models.clone_model(model)
+    randomize(other, rng)
+    with pytest.raises(FileExistsError, match="the scores of another run, with other weights"):
+        evaluate(other, pairs, output=tmp_path)
+    with pytest.raises(FileExistsError, match="other ignore"):
+        evaluate(model, pairs, ignore=2, output=tmp_path)
+    with pytest.raises(FileExistsError, match="other test_time_augmentation"):
+        evaluate(model, pairs, test_time_augmentation=True, output=tmp_path)
+    assert contents(tmp_path) == before
+    evaluate(model, pairs, tile_size=16, output=tmp_path)  # gives the same numbers
 
 
 def test_pairs_are_read_when_they_are_asked_for(data, pairs):

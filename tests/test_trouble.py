@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from PIL import Image
 
 import keras_fcn
 from keras_fcn.commands import main
-from keras_fcn.inference import folders
+from keras_fcn.inference import addresses, folders
 from keras_fcn.lock import locked
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "guides" / "trouble.md"
@@ -96,7 +97,7 @@ def test_a_full_disk(capsys, monkeypatch):
 SLOW = """
 import sys, time
 from keras_fcn import commands
-from keras_fcn.inference import folders
+from keras_fcn.inference import addresses, folders
 predict = folders.predict_image
 folders.predict_image = lambda *a, **k: time.sleep(0.5) or predict(*a, **k)
 sys.argv = ["keras-fcn", *sys.argv[1:]]
@@ -144,6 +145,12 @@ def test_two_at_a_time_and_other_settings(capsys):
     keras_fcn.UNet(filters=(4, 8)).save("mine.keras")
     assert main(PREDICT) == 1
     check("`predict` with other weights into the same folder", capsys.readouterr().err)
+    score = ["evaluate", "--weights", "mine.keras", "--data", "data", "--split", "all"]
+    assert main([*score, "--output", "evaluation"]) == 0
+    keras_fcn.UNet(filters=(8, 8)).save("mine.keras")
+    assert main([*score, "--output", "evaluation"]) == 1
+    row = "`evaluate` with other weights into the same `--output`"
+    check(row, capsys.readouterr().err)
     export = ["export", "--weights", "mine.keras", "--format", "litert"]
     Path("mine.tflite").write_bytes(b"earlier")
     assert main(export) == 1
@@ -202,6 +209,37 @@ def test_a_lost_share_of_the_predictions(capsys, monkeypatch):
     assert main(PREDICT) == 0
 
 
+def lose(*_, **__):
+    raise ConnectionResetError("the network is gone")
+
+
+def test_a_lost_address(capsys, bucket, monkeypatch):
+    store = addresses.Store("s3://box")
+    for path in Path("photos").iterdir():
+        store.put(path, f"photos/{path.name}")
+    command = ["predict", "s3://box/photos", "--weights", "mine.keras"]
+    with monkeypatch.context() as patch:
+        patch.setattr(store.system, "get_file", lose)
+        assert main(command) == 1
+    check("an address of images is lost during `predict`", capsys.readouterr().err)
+    assert main(command) == 0
+    command = [*PREDICT, "--output", "s3://box/out"]
+    with monkeypatch.context() as patch:
+        patch.setattr(store.system, "put_file", lose)
+        assert main(command) == 1
+    check("the address of the predictions is lost", capsys.readouterr().err)
+    assert main(command) == 0
+    assert len(store.find()) == 3 + 8
+
+
+def test_no_cluster(capsys):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    assert main([*PREDICT, "--ray", address]) == 1
+    check("no cluster answers at `--ray HOST:PORT`", capsys.readouterr().err)
+
+
 def test_no_network(capsys, monkeypatch):
     def fail(*_, **__):
         raise Exception("URL fetch failure")  # as Keras does
@@ -220,8 +258,9 @@ def test_an_address_of_another_machine(capsys):
 
 
 def test_no_line_of_the_page_is_left_out():
-    elsewhere = {  # in the tests of training, tuning and exports
-        "what happens", "---", "`train` or `tune` is killed", "`export` is killed",
+    elsewhere = {  # in the tests of training, tuning, exports and clusters
+        "what happens", "---", "a process of `predict --ray` is killed",
+        "`train` or `tune` is killed", "`export` is killed",
     }  # fmt: skip
     source = Path(__file__).read_text()
     assert [row for row in ROWS if f'"{row}"' not in source] == []

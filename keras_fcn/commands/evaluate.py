@@ -61,7 +61,8 @@ def add(commands):
         type=Path,
         metavar="DIR",
         help="also write DIR/scores.csv, the scores of each image, DIR/worst.png, the images of "
-        "the lowest, and DIR/errors.csv, what was set aside",
+        "the lowest, and DIR/errors.csv, what was set aside; the same command again scores only "
+        "what is new",
     )
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of tables")
     evaluate.set_defaults(run=run)

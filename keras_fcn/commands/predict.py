@@ -27,15 +27,15 @@ def add(commands):
         "images",
         nargs="+",
         metavar="PATH",
-        help="an image, a folder with images, also deeper in it, or a pattern as 'slides/*/*.tif'",
+        help="an image, a folder with images, also deeper in it, or a pattern as 'slides/*/*.tif'; "
+        "or an address of fsspec, as s3://bucket/photos",
     )
     add_model(predict)
     predict.add_argument(
         "--output",
-        type=Path,
-        default=Path("predictions"),
+        default="predictions",
         metavar="DIR",
-        help="where to write (default %(default)s)",
+        help="where to write (default %(default)s), a folder or an address",
     )
     output_format = predict.add_argument(
         "--output-format",
@@ -59,6 +59,21 @@ def add(commands):
         "and DIR/objects.csv",
     )
     add_image_options(predict)
+    predict.add_argument(
+        "--ray",
+        nargs="?",
+        const=True,
+        metavar="ADDRESS",
+        help="predict in several processes by Ray: on this machine, or on those of the cluster at "
+        "HOST:PORT or auto",
+    )
+    predict.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="with --ray: the processes, each of which loads the model (default: one for each GPU, "
+        "else for every 2 processor cores)",
+    )
     predict.set_defaults(run=run)
 
 
@@ -77,6 +92,8 @@ def run(options):
         objects=options.objects,
         white=options.white,
         max_pixels=options.max_pixels,
+        ray=options.ray,
+        workers=options.workers,
         **prediction_options(options),
     )
     _print_result(result, options)
@@ -84,9 +101,10 @@ def run(options):
 
 
 def _print_result(result, options):
+    from keras_fcn.inference.addresses import below, place_of
     from keras_fcn.inference.formats import parse_formats
 
-    output = options.output
+    output = place_of(options.output)
     kinds = parse_formats(options.output_format, options.objects)
     for image, files in list(result.done.items())[:SHOWN]:
         pairs = zip(kinds, files, strict=True)
@@ -100,6 +118,6 @@ def _print_result(result, options):
         total = len(result.done) + len(result.skipped) + len(result.failed)
         print(
             f"keras-fcn: {len(result.failed)} of {total} images failed and are in "
-            f"{output / 'errors.csv'}, the first '{image}': {error}",
+            f"{below(output, Path('errors.csv'))}, the first '{image}': {error}",
             file=sys.stderr,
         )

@@ -1,5 +1,6 @@
 """Stacks: TIFF files that hold several images, one after the other."""
 
+import contextlib
 import dataclasses
 import math
 import warnings
@@ -29,7 +30,7 @@ from keras_fcn.datasets.images import (
 from keras_fcn.datasets.problems import FileError, reading
 
 
-def count_pages(path, channels: int | None = None) -> int | None:
+def count_pages(path, channels: int | None = None, file=None) -> int | None:
     """Return how many images a stack holds, from its header; None for a file of one image.
 
     Pages are images where the file does not say, and the network does not take as many
@@ -38,15 +39,17 @@ def count_pages(path, channels: int | None = None) -> int | None:
     Args:
         path: any file.
         channels: as in `keras_fcn.datasets.images.read_image`.
+        file: the file, where it is open to read, as of an address.
     """
     import tifffile
 
     try:
-        with Path(path).open("rb") as file:
-            if file.read(4) not in TIFF:
+        with contextlib.nullcontext(file) if file else Path(path).open("rb") as opened:
+            if opened.read(4) not in TIFF:
                 return None
-        with reading(path), tifffile.TiffFile(path) as file:
-            return _count(file, path, channels)
+            opened.seek(0)
+            with reading(path), tifffile.TiffFile(opened) as tiff:
+                return _count(tiff, path, channels)
     except (OSError, FileError):
         return None  # who reads it tells what is wrong
 

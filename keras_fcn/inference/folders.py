@@ -5,24 +5,25 @@ import contextlib
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import keras
 
 from keras_fcn.arguments import check_reading
-from keras_fcn.atomic import remove_leftovers
 from keras_fcn.datasets.images import read_image
 from keras_fcn.datasets.stacks import count_pages, read_stack
 from keras_fcn.inference import ledger
-from keras_fcn.inference.formats import parse_formats
+from keras_fcn.inference.addresses import copied, opened, place_of
+from keras_fcn.inference.formats import is_tiff, parse_formats
 from keras_fcn.inference.images import check_model
+from keras_fcn.inference.outputs import open_output
 from keras_fcn.inference.predict import check_options, errors_of_an_image, predict_image
 from keras_fcn.inference.progress import track
 from keras_fcn.inference.quantize import as_calibration, fingerprint_of
 from keras_fcn.inference.results import Results
 from keras_fcn.inference.sources import check_outputs, find_jobs
-from keras_fcn.lock import locked
+from keras_fcn.remedies import spell
 
 # Of the options on which the numbers of a prediction depend.
 DEFAULTS = {
@@ -32,6 +33,7 @@ DEFAULTS = {
     "scales": (1,),
     "calibration": None,
 }
+AT_ONCE = 32  # addresses of which the beginning is read
 AHEAD = 2  # images that are read, or wait to be written, beside the one that is predicted
 
 
@@ -60,6 +62,8 @@ def predict_folder(
     objects: bool = False,
     white: float | None = None,
     max_pixels: int | None = None,
+    ray: bool | str | None = None,
+    workers: int | None = None,
     **options,
 ) -> FolderResult:
     """Predict images, and write label maps and overlays.
@@ -74,8 +78,10 @@ def predict_folder(
     Args:
         model: Keras model, as `predict_image` takes it.
         source: an image, a folder with images, also deeper in it, a pattern as
-            "slides/*/*.tif", or several of these.
-        output: folder to write to, made if need be; it gets the folders of the source.
+            "slides/*/*.tif", or several of these; each also at an address of fsspec, as
+            "s3://bucket/photos", with the package for it.
+        output: folder to write to, made if need be, or an address; it gets the folders of
+            the source.
         output_format: what is written instead, one or more of "labels" (`IMAGE.png`),
             "overlay" (`IMAGE_overlay.png`), "objects", "outlines" and "probabilities"
             (`IMAGE_probabilities.tif`, float32); with a suffix ".png", ".tif" or ".npy" the
@@ -88,6 +94,11 @@ def predict_folder(
             `objects.csv`: number, class, area, centroid, box, mean probability and mean
             intensity.
         white, max_pixels: as in `keras_fcn.datasets.images.read_image`.
+        ray: True for several processes on this machine, by Ray; "HOST:PORT", or "auto", for
+            those of a cluster, on whose machines this package is installed and the paths or
+            addresses lead to the same files. What is written is the same.
+        workers: how many processes; each loads the model. By default one for each GPU, or
+            where there is none for every two processor cores.
         **options: `tile_size`, `engine`, `precision`, `calibration`,
             `test_time_augmentation` and `scales` of `predict_image`.
 
@@ -100,6 +111,8 @@ def predict_folder(
             with each other or an image; nothing is written then.
         FileExistsError: when the folder holds the predictions of other weights or options,
             a file that this package did not write, or another run is at work in it.
+        ImportError: when the package of an address, or Ray, is missing.
+        ConnectionError: when an address or a cluster does not answer.
 
     Example:
 
@@ -107,85 +120,174 @@ def predict_folder(
     >>> model = keras_fcn.from_pretrained("unet_camvid")
     >>> keras_fcn.predict_folder(model, "photos", "predictions")  # doctest: +SKIP
     """
-    output = Path(output)
+    output = place_of(output)
+    if workers is not None and not ray:
+        raise ValueError(
+            f"{spell('workers')} is for {spell('ray')}. Received: {spell('workers', workers)} "
+            "alone. Pass both or leave it out."
+        )
     check_model(model)
     if "calibration" in options:
         options["calibration"] = as_calibration(options["calibration"], white, max_pixels)
     check_options(model, **options)
     check_reading(white, max_pixels)
-    results = Results(model, output, parse_formats(output_format, objects), gray)
-    channels = model.inputs[0].shape[-1]
-    jobs = [
-        dataclasses.replace(job, pages=count_pages(job.image, channels))
-        for job in find_jobs(source, output)
-    ]
-    check_outputs(jobs, output, results.formats)
-    output.mkdir(parents=True, exist_ok=True)
-    run = {"weights": ledger.fingerprint(model), "gray": gray, "objects": objects}
-    run |= DEFAULTS | {name: value for name, value in options.items() if name in DEFAULTS}
-    run |= {"white": white, "calibration": fingerprint_of(run["calibration"])}
-    run["output_format"] = [kind + suffix for kind, suffix in results.formats.items()]
-    known = {name: job for job in jobs for name in job.names}
-
-    def is_current(file, image, files):
-        job = known.get(file)
-        return job is None or (files.issuperset(job.names) and _is_current(job, image, results))
-
-    with locked(output):
-        for folder in {output / job.stem.parent for job in jobs} - {output}:
-            remove_leftovers(folder)
-        book = ledger.Ledger(output, run, *results.columns, is_current)
-        read = functools.partial(_read, channels=channels, white=white, max_pixels=max_pixels)
-        predict = functools.partial(predict_image, model, output=results.takes, **options)
-        return _work(jobs, results, book, read, predict)
+    settings = Settings(
+        parse_formats(output_format, objects), gray, white, max_pixels, tuple(options.items())
+    )
+    with open_output(output) as place:
+        results = Results(model, place.folder, settings.formats, gray)
+        jobs = _count_pages(find_jobs(source, output), model.inputs[0].shape[-1])
+        check_outputs(jobs, output, results.formats, place.is_foreign)
+        run = {"weights": ledger.fingerprint(model), "gray": gray, "objects": objects}
+        run |= DEFAULTS | {name: value for name, value in options.items() if name in DEFAULTS}
+        run |= {"white": white, "calibration": fingerprint_of(run["calibration"])}
+        run["output_format"] = [kind + suffix for kind, suffix in results.formats.items()]
+        with place.locked(jobs):
+            is_current = _currency(jobs, results, place)
+            book = ledger.Ledger(place.folder, run, *results.columns, is_current, output)
+            return _do(jobs, book, Pipeline(model, results, place, settings), ray, workers)
 
 
-def _read(job, **options):
-    """Return the images of a file: a list of one, or of the pages of a stack."""
-    if job.pages is None:
-        return [read_image(job.image, **options)]
-    return list(read_stack(job.image, **options))
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How images are read, predicted and written: the same in every process of a run."""
+
+    formats: dict
+    gray: bool
+    white: float | None
+    max_pixels: int | None
+    options: tuple  # of pairs, those of `predict_image`
 
 
-def _work(jobs, results, book, read, predict):
-    """Predict what is missing, while others are read and written."""
-    skipped = [job for job in jobs if book.done.issuperset(job.names)]
-    todo = [job for job in jobs if not book.done.issuperset(job.names)]
-    done, failed = {}, {}
+class Pipeline:
+    """What one process does: images are predicted, while others are read and written.
 
-    def set_aside(job, error):
-        failed[str(job.image)] = str(error)
-        book.fail(str(job.image), str(error))
+    Args:
+        model: Keras model.
+        results: writes the predictions into the folder of the output.
+        output: of `keras_fcn.inference.outputs.open_output`.
+        settings: how.
+    """
 
-    def settle(job, writing):
-        try:
-            done[str(job.image)] = writing.result()
-        except OSError:  # what can't be written now can't be later
-            raise
-        except errors_of_an_image() as error:
-            set_aside(job, error)
+    def __init__(self, model: keras.Model, results: Results, output, settings: Settings):
+        self.model, self.channels = model, model.inputs[0].shape[-1]
+        self.results, self.output, self.settings = results, output, settings
+        self.predict = functools.partial(
+            predict_image, model, output=results.takes, **dict(settings.options)
+        )
 
-    with (
-        concurrent.futures.ThreadPoolExecutor(1) as reading,
-        concurrent.futures.ThreadPoolExecutor(1) as writing,
-    ):
-        files = [reading.submit(read, job) for job in todo[:AHEAD]]
-        written = []
-        for number, job in enumerate(track(todo, "Predicting")):
-            if number + AHEAD < len(todo):
-                files.append(reading.submit(read, todo[number + AHEAD]))
+    def run(self, jobs: list, book, progress: Callable = iter) -> tuple[dict, dict]:
+        """Predict the images of jobs.
+
+        Args:
+            jobs: what is to be done.
+            book: what is told by `add` and `fail` of each, as a `Ledger`.
+            progress: function that yields the jobs and shows how far it is.
+
+        Returns:
+            Of each image that is done the places of its predictions, and of others the error.
+
+        Raises:
+            OSError: when a prediction can't be written; none of the later ones could be.
+        """
+        done, failed = {}, {}
+
+        def set_aside(job, error):
+            failed[str(job.image)] = str(error)
+            book.fail(str(job.image), str(error))
+
+        def settle(job, writing):
             try:
-                images, files[number] = files[number].result(), None
-                pages = _predict(images, predict)
+                done[str(job.image)] = writing.result()
+            except OSError:  # what can't be written now can't be later
+                raise
             except errors_of_an_image() as error:
                 set_aside(job, error)
-                continue
-            written.append((job, writing.submit(_write, results, book, job, pages)))
-            while len(written) > (AHEAD if job.pages is None else 0):
-                settle(*written.pop(0))
-        for pair in written:
-            settle(*pair)
+
+        with (
+            concurrent.futures.ThreadPoolExecutor(1) as reading,
+            concurrent.futures.ThreadPoolExecutor(1) as writing,
+        ):
+            files = [reading.submit(self._read, job) for job in jobs[:AHEAD]]
+            written = []
+            for number, job in enumerate(progress(jobs)):
+                if number + AHEAD < len(jobs):
+                    files.append(reading.submit(self._read, jobs[number + AHEAD]))
+                try:
+                    images, files[number] = files[number].result(), None
+                    pages = _predict(images, self.predict)
+                except errors_of_an_image() as error:
+                    set_aside(job, error)
+                    continue
+                written.append((job, writing.submit(self._write, book, job, pages)))
+                while len(written) > (AHEAD if job.pages is None else 0):
+                    settle(*written.pop(0))
+            for pair in written:
+                settle(*pair)
+        return done, failed
+
+    def _read(self, job):
+        """Return the images of a file: a list of one, or of the pages of a stack."""
+        how = {"channels": self.channels, "white": self.settings.white}
+        how["max_pixels"] = self.settings.max_pixels
+        with copied(job.image) as path:
+            if job.pages is None:
+                return [read_image(path, **how)]
+            return list(read_stack(path, **how))
+
+    def _write(self, book, job, pages):
+        lines, objects = self.results.write(job, pages)
+        self.output.take(job.files(self.output.folder, self.results.formats))
+        book.add(job.identity, lines, objects)
+        return job.files(self.output.place, self.results.formats)
+
+
+def _do(jobs, book, pipeline, ray, workers):
+    """Predict what is missing, here or by Ray."""
+    skipped = [job for job in jobs if book.done.issuperset(job.names)]
+    todo = [job for job in jobs if not book.done.issuperset(job.names)]
+    pipeline.output.sync()  # the record, which says that the files to come are this package's
+    try:
+        if not ray:
+            done, failed = pipeline.run(todo, book, functools.partial(_follow, pipeline.output))
+        else:
+            from keras_fcn.inference import clusters
+
+            done, failed = clusters.run(pipeline, todo, book, ray, workers)
+        images = [str(job.image) for job in jobs]
+        book.sort(images, [name for job in jobs for name in job.names])
+    except BaseException:
+        with contextlib.suppress(OSError):  # the error is told that came first
+            pipeline.output.sync()
+        raise
+    pipeline.output.sync()
+    done, failed = ({x: found[x] for x in images if x in found} for found in (done, failed))
     return FolderResult(done, [str(job.image) for job in skipped], failed)
+
+
+def _follow(output, jobs):
+    """Yield the jobs, show how far it is, and copy the tables from time to time."""
+    for job in track(jobs, "Predicting"):
+        yield job
+        output.sync(now=False)
+
+
+def _count_pages(jobs, channels):
+    """Return the jobs with the pages of stacks; many addresses are looked into at once."""
+
+    def count(job):
+        if isinstance(job.image, Path):
+            return dataclasses.replace(job, pages=count_pages(job.image, channels))
+        if not is_tiff(job.image):
+            return job
+        with contextlib.suppress(OSError), opened(job.image) as file:
+            return dataclasses.replace(job, pages=count_pages(job.image, channels, file))
+        return job  # who reads it tells what is wrong
+
+    if all(isinstance(job.image, Path) for job in jobs):
+        return list(map(count, jobs))
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(count, jobs))
 
 
 def _predict(images, predict):
@@ -195,19 +297,29 @@ def _predict(images, predict):
     return ((image, predict(image)) for image in images)
 
 
-def _write(results, book, job, pages):
-    lines, objects = results.write(job, pages)
-    book.add(str(job.image.resolve()), lines, objects)
-    return job.files(results.output, results.formats)
+def _currency(jobs, results, output):
+    """Return the function that says of a line of the summary whether it is of an image as it is."""
+    known = {name: job for job in jobs for name in job.names}
+
+    def is_current(file, image, files):
+        job = known.get(file)
+        if job is None:
+            return True
+        if job.identity != image or not files.issuperset(job.names):
+            return False
+        with contextlib.suppress(OSError):
+            changed = _changed(job)
+            written = job.files(output.place, results.formats)
+            return not any(output.is_older(file, changed) for file in written)
+        return False
+
+    return is_current
 
 
-def _is_current(job, image, results):
-    """Whether what is written is of this image, as it is now."""
-    with contextlib.suppress(OSError):
-        status = job.image.stat()
-        # an older file may have been moved there, which keeps its time of modification
-        time = max(status.st_mtime, status.st_ctime)
-        same = str(job.image.resolve()) == image
-        files = job.files(results.output, results.formats)
-        return same and all(file.stat().st_mtime >= time for file in files)
-    return False
+def _changed(job):
+    """Return when an image was changed, or moved to where it is, in seconds."""
+    if job.changed is not None:
+        return job.changed
+    status = job.image.stat()
+    # an older file may have been moved there, which keeps its time of modification
+    return max(status.st_mtime, status.st_ctime)

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_fcn.arguments import suggest
 from keras_fcn.atomic import replacing
+from keras_fcn.inference.addresses import opened
 from keras_fcn.inference.ledger import RECORD
 from keras_fcn.inference.memory import release
 from keras_fcn.remedies import choose, spell
@@ -93,10 +94,7 @@ def is_ours(path: Path, output: Path, name: str) -> bool:
     if path.suffix == ".png":
         return is_our_picture(path)
     if path.suffix == ".npy":
-        try:
-            return name in json.loads((output / RECORD).read_text())["output_format"]
-        except (OSError, ValueError, LookupError, TypeError):
-            return False
+        return is_recorded(output, name)
     import tifffile
 
     try:
@@ -104,6 +102,19 @@ def is_ours(path: Path, output: Path, name: str) -> bool:
             return file.pages.first.software == "keras_fcn"
     except (OSError, ValueError, LookupError, tifffile.TiffFileError):
         return False
+
+
+def is_recorded(output: Path, name: str) -> bool:
+    """Return whether the record of a folder says that files of a format are written there."""
+    try:
+        return name in json.loads((output / RECORD).read_text())["output_format"]
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
+def is_tiff(place: str) -> bool:
+    """Return whether an address has the suffix of a TIFF file."""
+    return place.lower().endswith((".tif", ".tiff"))
 
 
 @contextlib.contextmanager
@@ -159,15 +170,18 @@ def _tiles(array):
             yield tile
 
 
-def geo_tags(path) -> list:
+def geo_tags(place: Path | str) -> list:
     """Return the tags of a GeoTIFF that say where it is on Earth, as tifffile takes them.
 
-    Of any other file, and of one that is turned when it is read, the list is empty.
+    Of any other file, and of one that is turned when it is read, the list is empty. Of an
+    address the name says whether it may be one.
     """
     import tifffile
 
+    if isinstance(place, str) and not is_tiff(place):
+        return []
     try:
-        with tifffile.TiffFile(path) as file:
+        with opened(place) as stream, tifffile.TiffFile(stream) as file:
             tags = file.pages.first.tags
             turn = tags.get("Orientation")
             if turn is not None and turn.value != 1:

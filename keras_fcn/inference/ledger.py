@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 
 from keras_fcn.atomic import replacing, write_json
+from keras_fcn.inference.addresses import below
 
 RECORD = "predictions.json"
 TABLES = SUMMARY, OBJECTS, ERRORS = "summary.csv", "objects.csv", "errors.csv"
@@ -24,6 +25,7 @@ class Ledger:
         object_columns: names of the columns of the objects, after `file`; none without.
         is_current: function of the two, and of the files of all lines, that says whether a line
             still holds.
+        place: what errors call the folder; its path, by default.
 
     Attributes:
         done: the files that are done.
@@ -39,20 +41,22 @@ class Ledger:
         columns: Sequence[str],
         object_columns: Sequence[str],
         is_current: Callable[[str, str, set], bool],
+        place: Path | str | None = None,
     ):
         self.folder = folder
+        self.place = folder if place is None else place
+        self.columns, self.object_columns = ["file", "image", *columns], ["file", *object_columns]
         self.errors: dict[str, str] = {}
         self._check_run(run)
-        header = ["file", "image", *columns]
-        lines = _read(folder / SUMMARY, header)
+        lines = _read(folder / SUMMARY, self.columns)
         files = {line[0] for line in lines}
         lines = [line for line in lines if is_current(line[0], line[1], files)]
         self.done = {line[0] for line in lines}
-        _write(folder / SUMMARY, header, lines)
+        _write(folder / SUMMARY, self.columns, lines)
         if object_columns:
-            header = ["file", *object_columns]
-            lines = [line for line in _read(folder / OBJECTS, header) if line[0] in self.done]
-            _write(folder / OBJECTS, header, lines)
+            lines = _read(folder / OBJECTS, self.object_columns)
+            lines = [line for line in lines if line[0] in self.done]
+            _write(folder / OBJECTS, self.object_columns, lines)
         (folder / ERRORS).unlink(missing_ok=True)  # what failed is tried again
 
     def add(self, image: str, lines: Sequence[Sequence], objects: Sequence[Sequence]) -> None:
@@ -69,31 +73,68 @@ class Ledger:
 
     def fail(self, file: str, error: str) -> None:
         """Set an image aside with its error."""
-        self.errors[file] = " ".join(error.split())
-        _write(self.folder / ERRORS, ["file", "error"], self.errors.items())
+        line = [file, " ".join(error.split())]
+        if self.errors:
+            _append(self.folder / ERRORS, [line])
+        else:
+            _write(self.folder / ERRORS, ["file", "error"], [line])
+        self.errors[file] = line[1]
+
+    def sort(self, images: Sequence[str], names: Sequence[str]) -> None:
+        """Put the lines in order, whoever was done first; those of other runs stay before.
+
+        Args:
+            images: paths of the images, as they are set aside.
+            names: the files, of every page.
+        """
+        order = {name: number for number, name in enumerate(names)}
+        for table, header in ((SUMMARY, self.columns), (OBJECTS, self.object_columns)):
+            lines = _read(self.folder / table, header)
+            ordered = sorted(lines, key=lambda line: order.get(line[0], -1))
+            if ordered != lines:
+                _write(self.folder / table, header, ordered)
+        ordered = [image for image in images if image in self.errors]
+        if ordered != list(self.errors):
+            self.errors = {image: self.errors[image] for image in ordered}
+            _write(self.folder / ERRORS, ["file", "error"], self.errors.items())
 
     def _check_run(self, run):
         path = self.folder / RECORD
-        before = _read_record(path)
+        before = read_record(path)
         foreign = [path] if path.exists() else [self.folder / name for name in TABLES]
         if before is None and any(file.exists() for file in foreign):
             file = next(file for file in foreign if file.exists())
             raise FileExistsError(
-                f"'{file}' exists, and keras_fcn did not write it. Choose another output folder, "
-                "or move the file."
+                f"'{below(self.place, Path(file.name))}' exists, and keras_fcn did not write it. "
+                "Choose another output folder, or move the file."
             )
         if before is None or not _holds_lines(self.folder / SUMMARY):
             write_json(path, run)  # nothing is done, by which another run could be known
             return
-        run = json.loads(json.dumps(run))
-        differing = [name for name in run if before.get(name) != run[name]]
-        if differing:
-            name = differing[0]
-            raise FileExistsError(
-                f"'{self.folder}' holds the predictions of another run, with other "
-                f"{', '.join(differing)}. Received: {name}={_short(run[name])}, there "
-                f"{_short(before.get(name))}. Choose another output folder."
-            )
+        check_same(self.place, "predictions", before, run)
+
+
+def check_same(place: Path | str, what: str, before: dict, run: dict) -> None:
+    """Raise where a place holds what another run has made.
+
+    Args:
+        place: what is there.
+        what: "predictions", for the message.
+        before: what these depend on, as it was stored.
+        run: what those of this run do.
+
+    Raises:
+        FileExistsError: naming what differs.
+    """
+    run = json.loads(json.dumps(run))
+    differing = [name for name in run if before.get(name) != run[name]]
+    if differing:
+        name = differing[0]
+        raise FileExistsError(
+            f"'{place}' holds the {what} of another run, with other {', '.join(differing)}. "
+            f"Received: {name}={_short(run[name])}, there {_short(before.get(name))}. Choose "
+            "another output folder."
+        )
 
 
 def fingerprint(model: keras.Model) -> str:
@@ -110,8 +151,8 @@ def fingerprint(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def _read_record(path):
-    """Return the record of the run before, or None where there is none of ours."""
+def read_record(path: Path) -> dict | None:
+    """Return the record of a run before, or None where there is none of ours."""
     try:
         record = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):

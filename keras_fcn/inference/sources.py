@@ -4,20 +4,26 @@ import dataclasses
 import fnmatch
 import glob
 import os
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
 
 from keras_fcn.datasets.files import SUFFIXES, natural_order
-from keras_fcn.inference.formats import is_ours
+from keras_fcn.inference.addresses import Store, below, identity, place_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
     """An image, and the stem of its predictions."""
 
-    image: Path
+    image: Path | str  # a path, or an address of fsspec
     stem: Path  # relative to the output folder, without suffix
     pages: int | None = None  # images of a stack
+    changed: float | None = None  # when what is at an address was, in seconds
+
+    @property
+    def identity(self) -> str:
+        """The one name of the image."""
+        return identity(self.image)
 
     @property
     def names(self) -> list[str]:
@@ -26,21 +32,21 @@ class Job:
             return [str(self.stem)]
         return [f"{self.stem}#{page}" for page in range(self.pages)]
 
-    def files(self, output: Path, formats: dict[str, str]) -> list[Path]:
-        """Return the paths of its predictions, of {kind: suffix}; a PNG file holds no stack."""
+    def files(self, output: Path | str, formats: dict[str, str]) -> list[Path | str]:
+        """Return the places of its predictions, of {kind: suffix}; a PNG file holds no stack."""
         names = []
         for kind, suffix in formats.items():
             end = "" if kind == "labels" else f"_{kind}"
             suffix = ".tif" if self.pages and suffix == ".png" else suffix
             names.append(self.stem.with_name(f"{self.stem.name}{end}{suffix}"))
-        return [output / name for name in names]
+        return [below(output, name) for name in names]
 
 
 def find_jobs(source: str | os.PathLike | Iterable, output: str | os.PathLike) -> list[Job]:
     """Find the images of files, folders (with those in them) and patterns, as "slides/*/*.tif".
 
     Args:
-        source: a path, or several.
+        source: a path or an address of fsspec, or several.
         output: folder of the predictions; what is in it is no image, unless named itself.
 
     Returns:
@@ -51,12 +57,16 @@ def find_jobs(source: str | os.PathLike | Iterable, output: str | os.PathLike) -
         ValueError: where two images, or an image and a prediction, would share a file.
     """
     sources = [source] if isinstance(source, str | os.PathLike) else list(source)
-    output = Path(output)
+    output = place_of(output)
     jobs = []
-    for path in map(Path, sources):
-        jobs += _expand(path, output.resolve())
-    unique = {job.image.resolve(): job for job in reversed(jobs)}
-    jobs = [job for job in jobs if unique[job.image.resolve()] is job]
+    for place in map(place_of, sources):
+        if isinstance(place, Path):
+            inside = output.resolve() if isinstance(output, Path) else None
+            jobs += _expand(place, inside)
+        else:
+            jobs += _expand_address(place, output)
+    unique = {job.identity: job for job in reversed(jobs)}
+    jobs = [job for job in jobs if unique[job.identity] is job]
     if not jobs:
         raise FileNotFoundError(
             "There should be an image to predict. Received: "
@@ -67,37 +77,45 @@ def find_jobs(source: str | os.PathLike | Iterable, output: str | os.PathLike) -
     return jobs
 
 
-def check_outputs(jobs: list[Job], output: Path, formats: dict[str, str]) -> None:
+def check_outputs(
+    jobs: list[Job],
+    output: Path | str,
+    formats: dict[str, str],
+    is_foreign: Callable[[Path | str, str], bool],
+) -> None:
     """Raise where two predictions, or a prediction and an image, would be one file.
 
     Args:
         jobs: what is to be predicted.
-        output: folder of the predictions.
+        output: folder or address of the predictions.
         formats: what is written for each, as for `Job.files`.
+        is_foreign: function that says of a file and its format, as "labels.npy", whether it
+            exists and this package did not write it.
 
     Raises:
         ValueError: naming both.
         FileExistsError: for a file that this package did not write.
     """
-    images = {job.image.resolve(): job.image for job in jobs}
-    written: dict[Path, Path] = {}
-    named: dict[str, Path] = {}
+    images = {job.identity: job.image for job in jobs}
+    written: dict[Path | str, Path | str] = {}
+    named: dict[str, Path | str] = {}
     for job in jobs:
         for kind, file in zip(formats, job.files(output, formats), strict=True):
-            if file.resolve() in images:
+            if identity(file) in images:
                 raise ValueError(
                     "A prediction should not replace an image. Received: "
-                    f"'{images[file.resolve()]}', which '{job.image}' would be written to. Choose "
+                    f"'{images[identity(file)]}', which '{job.image}' would be written to. Choose "
                     "another output folder."
                 )
             other = written.setdefault(file, job.image)
+            name = PurePosixPath(str(file)).name
             if other is not job.image:
                 raise ValueError(
                     "The outputs are named after the images, so their names should differ. "
-                    f"Received: '{other}' and '{job.image}', both with an output '{file.name}'. "
+                    f"Received: '{other}' and '{job.image}', both with an output '{name}'. "
                     "Predict them into two folders."
                 )
-            if file.exists() and not is_ours(file, output, f"{kind}{file.suffix}"):
+            if is_foreign(file, f"{kind}{PurePosixPath(name).suffix}"):
                 raise FileExistsError(
                     f"'{file}' exists, and keras_fcn did not write it. Choose another output "
                     "folder, or move the file."
@@ -169,12 +187,43 @@ def _first_magic(path):
 
 def _below(folder, paths, output):
     """Return the jobs of the images among paths below a folder, in order of name."""
-    chosen = [
-        path
-        for path in paths
-        if path.suffix.lower() in SUFFIXES
-        and not path.name.startswith(".")
-        and output not in path.resolve().parents
-    ]
-    chosen.sort(key=lambda path: (path.parent, natural_order(path)))
-    return [Job(path, path.relative_to(folder).with_suffix("")) for path in chosen]
+    named = {path.relative_to(folder): path for path in paths}
+    chosen = [name for name in named if _is_image(name) and output not in _parents(named[name])]
+    chosen.sort(key=_order)
+    return [Job(named[name], name.with_suffix("")) for name in chosen]
+
+
+def _expand_address(address, output):
+    """Return the jobs of one address: of a file, of what is below it, or of a pattern."""
+    parts = address.split("/")
+    magic = next((n for n, part in enumerate(parts) if n > 2 and glob.has_magic(part)), None)
+    if magic is not None:
+        base = "/".join(parts[:magic])
+        found = Store(address).glob()
+    else:
+        base = address
+        found = {
+            f"{address}/{name}" if name else address: time
+            for name, time in Store(address).find().items()
+        }
+        if list(found) == [address]:
+            return [Job(address, Path(PurePosixPath(address).stem), changed=found[address])]
+        if not found:
+            raise FileNotFoundError(f"There is nothing at '{address}'.")
+    named = {Path(place.removeprefix(f"{base}/")): place for place in found}
+    inside = f"{output}/"
+    chosen = [name for name in named if _is_image(name) and not named[name].startswith(inside)]
+    chosen.sort(key=_order)
+    return [Job(named[name], name.with_suffix(""), changed=found[named[name]]) for name in chosen]
+
+
+def _is_image(name):
+    return name.suffix.lower() in SUFFIXES and not name.name.startswith(".")
+
+
+def _order(name):
+    return name.parent, natural_order(name)
+
+
+def _parents(path):
+    return path.resolve().parents
