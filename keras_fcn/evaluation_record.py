@@ -37,7 +37,7 @@ class Scored:
             self.counts = {}
         write_json(self.folder / RUN, run)
         with replacing(self.folder / COUNTS) as beside:  # without a line cut short
-            beside.write_text("".join(_line(*key, counts) for key, counts in self.counts.items()))
+            beside.write_text("".join(_line(*item) for item in self.counts.items()))
 
     def add(self, name: str, digest: str, counts: Sequence) -> None:
         """Add an image that is scored.
@@ -49,7 +49,7 @@ class Scored:
         """
         self.counts[name, digest] = counts
         with (self.folder / COUNTS).open("a", encoding="utf-8") as file:
-            file.write(_line(name, digest, counts))
+            file.write(_line((name, digest), counts))
 
     def keep(self, digest: str, panels: Sequence[Image.Image]) -> None:
         """Keep the pictures of an image that was among the worst when its turn came.
@@ -85,9 +85,9 @@ def digest_of(image: np.ndarray, truth: np.ndarray) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for array in (image, truth):
         digest.update(f"{array.shape} {array.dtype.str}".encode())
-        digest.update(np.ascontiguousarray(array))
+        digest.update(array.tobytes())
     return digest.hexdigest()
 
 
-def _line(name, digest, counts):
-    return json.dumps([name, digest, counts]) + "\n"
+def _line(key, counts):
+    return json.dumps([*key, counts]) + "\n"

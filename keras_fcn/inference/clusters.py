@@ -67,7 +67,9 @@ def run(pipeline, jobs: list, book, address: bool | str, workers: int | None) ->
         make |= {"settings": pipeline.settings, "shell": choose(False, True)}
         make["here"] = str(Path.cwd())
         count, share = _share(ray, workers, len(jobs))
-        done, failed, left, lost = {}, {}, jobs, 0
+        done: dict = {}
+        failed: dict = {}
+        left, lost = jobs, 0
         for most in (GROUP, 1):  # what processes died with is tried again, each image alone
             size = max(1, min(most, len(left) // (SPREAD * count)))
             groups = [left[start : start + size] for start in range(0, len(left), size)]

@@ -190,7 +190,8 @@ class Pipeline:
         Raises:
             OSError: when a prediction can't be written; none of the later ones could be.
         """
-        done, failed = {}, {}
+        done: dict = {}
+        failed: dict = {}
 
         def set_aside(job, error):
             failed[str(job.image)] = str(error)
@@ -208,7 +209,7 @@ class Pipeline:
             concurrent.futures.ThreadPoolExecutor(1) as reading,
             concurrent.futures.ThreadPoolExecutor(1) as writing,
         ):
-            files = [reading.submit(self._read, job) for job in jobs[:AHEAD]]
+            files: list = [reading.submit(self._read, job) for job in jobs[:AHEAD]]
             written = []
             for number, job in enumerate(progress(jobs)):
                 if number + AHEAD < len(jobs):
@@ -237,7 +238,7 @@ class Pipeline:
 
     def _write(self, book, job, pages):
         lines, objects = self.results.write(job, pages)
-        self.output.take(job.files(self.output.folder, self.results.formats))
+        self.output.take(job.file_names(self.results.formats))
         book.add(job.identity, lines, objects)
         return job.files(self.output.place, self.results.formats)
 

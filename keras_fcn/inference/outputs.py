@@ -51,8 +51,8 @@ class Folder:
         """Return whether a file was written before a time, in seconds; OSError for none."""
         return file.stat().st_mtime < changed
 
-    def take(self, files: list[Path]) -> None:
-        """Take files of the folder over; they are where they belong."""
+    def take(self, names: list[Path]) -> None:
+        """Take over what is written in the folder; it is where it belongs."""
 
     def sync(self, now: bool = True) -> None:
         """Copy the tables; they are where they belong."""
@@ -69,17 +69,17 @@ class Address:
     def __init__(self, place: str, folder: Path):
         self.place, self.folder = place, folder
         self.store = Store(place)
-        self.times = self.sent = None
-        self.due = 0
+        self.times: dict[str, float] | None = None  # when each file there was written
+        self.sent: dict[str, tuple | None] = {}  # of the tables, as they were copied last
+        self.due = 0.0
 
     def is_foreign(self, file: str, kind: str) -> bool:
         """Return whether there is a file, and the record there does not say that it is ours."""
-        if self.times is None:
-            self._look()
+        times = self._look() if self.times is None else self.times
         ours = is_recorded(self.folder, kind) or (
             is_recorded(self.folder, kind.replace(".tif", ".png"))  # of a stack
         )
-        return self._name(file) in self.times and not ours
+        return self._name(file) in times and not ours
 
     @contextlib.contextmanager
     def locked(self, _jobs) -> Iterator[None]:
@@ -90,13 +90,13 @@ class Address:
 
     def is_older(self, file: str, changed: float) -> bool:
         """Return whether a file was written before a time, as exactly as object stores tell it."""
-        return self.times.get(self._name(file), -1) < math.floor(changed)
+        return (self.times or {}).get(self._name(file), -1) < math.floor(changed)
 
-    def take(self, files: list[Path]) -> None:
-        """Move files of the folder to the address."""
-        for file in files:
-            self.store.put(file, file.relative_to(self.folder).as_posix())
-            file.unlink()
+    def take(self, names: list[Path]) -> None:
+        """Move what is written in the folder to the address."""
+        for name in names:
+            self.store.put(self.folder / name, name.as_posix())
+            (self.folder / name).unlink()
 
     def sync(self, now: bool = True) -> None:
         """Copy the tables that have changed; unless `now` not more often than there is time for."""
@@ -121,6 +121,7 @@ class Address:
         for name in set(TABLES) & set(self.times):
             self.store.fetch(name, self.folder / name)
         self.sent = {name: _status(self.folder / name) for name in TABLES}
+        return self.times
 
     def _name(self, file):
         return file.removeprefix(f"{self.place}/")

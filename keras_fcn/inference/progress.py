@@ -2,13 +2,15 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Sized
 
 PATIENCE = 5  # seconds before anything shows
 INTERVAL = 30  # seconds from line to line in a log
 
 
-def track(items: Iterable, description: str, total: int | None = None, before: int = 0) -> Iterator:
+def track(
+    items: Iterable, description: str, total: int | None = None, before: int = 0
+) -> Generator:
     """Yield the items, and show on standard error how far and how fast it is, if it takes long.
 
     Args:

@@ -81,7 +81,7 @@ class Results:
             FileNotFoundError: when the output folder is gone.
         """
         lines, objects = [], []
-        files = job.files(self.output, self.formats)
+        files = [self.output / name for name in job.file_names(self.formats)]
         self._check_output()
         files[0].parent.mkdir(parents=True, exist_ok=True)
         tags = geo_tags(job.image) if any(".tif" in file.suffix for file in files) else []

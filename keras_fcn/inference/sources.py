@@ -33,13 +33,17 @@ class Job:
         return [f"{self.stem}#{page}" for page in range(self.pages)]
 
     def files(self, output: Path | str, formats: dict[str, str]) -> list[Path | str]:
-        """Return the places of its predictions, of {kind: suffix}; a PNG file holds no stack."""
+        """Return the places of its predictions, of {kind: suffix}."""
+        return [below(output, name) for name in self.file_names(formats)]
+
+    def file_names(self, formats: dict[str, str]) -> list[Path]:
+        """Return the paths of its predictions in a folder; a PNG file holds no stack."""
         names = []
         for kind, suffix in formats.items():
             end = "" if kind == "labels" else f"_{kind}"
             suffix = ".tif" if self.pages and suffix == ".png" else suffix
             names.append(self.stem.with_name(f"{self.stem.name}{end}{suffix}"))
-        return [below(output, name) for name in names]
+        return names
 
 
 def find_jobs(source: str | os.PathLike | Iterable, output: str | os.PathLike) -> list[Job]:
@@ -81,7 +85,7 @@ def check_outputs(
     jobs: list[Job],
     output: Path | str,
     formats: dict[str, str],
-    is_foreign: Callable[[Path | str, str], bool],
+    is_foreign: Callable[..., bool],
 ) -> None:
     """Raise where two predictions, or a prediction and an image, would be one file.
 
