@@ -1,5 +1,4 @@
 import re
-import subprocess
 import sys
 
 import keras
@@ -48,15 +47,6 @@ def equal(first, second):
 
 
 # Folders
-
-
-def test_import_is_light():
-    code = (
-        "import sys, keras; before = set(sys.modules); import keras_fcn.datasets;"
-        "print(*(set(sys.modules) - before))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not {"PIL", "rich", "tensorflow_datasets"} & set(run.stdout.split())
 
 
 def test_elements_are_images_and_label_maps(folder):

@@ -1,7 +1,6 @@
 import os
-import subprocess
-import sys
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -247,7 +246,7 @@ assert alone[0].sum() > 100
 @pytest.mark.slow
 def test_two_devices_count_as_one():
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    subprocess.run([sys.executable, "-c", DISTRIBUTED], env=os.environ | flags, check=True)
+    forked.run(["-c", DISTRIBUTED], env=os.environ | flags, check=True)
 
 
 @pytest.mark.parametrize(

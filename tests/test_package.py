@@ -55,15 +55,25 @@ def test_every_package_is_installed(pytestconfig):
     assert listed == found
 
 
+IMPORTS = """
+import sys, keras
+before = set(sys.modules)
+import keras_fcn
+print(*set(sys.modules) - before)
+import keras_fcn.datasets
+print(*set(sys.modules) - before)
+"""
+
+
 @pytest.mark.slow
 def test_import_costs_what_keras_costs():
     """No package is imported that `import keras` does not import already."""
-    code = (
-        "import sys, keras; before = set(sys.modules); import keras_fcn;"
-        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert set(run.stdout.split()) - sys.stdlib_module_names == {"keras_fcn"}
+    command = [sys.executable, "-c", IMPORTS]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    package, datasets = (line.split() for line in run.stdout.splitlines())
+    names = {name.partition(".")[0] for name in package}
+    assert names - sys.stdlib_module_names == {"keras_fcn"}
+    assert not {"PIL", "rich", "tensorflow_datasets"} & set(datasets)
 
 
 def test_a_distribution_with_a_file_too_many_or_missing_is_refused(

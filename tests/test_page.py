@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 import zlib
 
+import forked
 import keras
 import numpy as np
 import pytest
@@ -390,12 +391,10 @@ def test_pictures_too_narrow_or_too_long_are_refused():
 
 
 def test_help_needs_no_gradio():
-    # A process of its own: in this one, another test may have imported gradio.
+    # a process of its own: in this one, another test may have imported gradio
     code = "import sys; sys.argv[0] = 'keras-fcn'; sys.modules['gradio'] = None;"
     code += "from keras_fcn.commands import main; main()"
-    process = subprocess.run(
-        [sys.executable, "-c", code, "demo", "--help"], capture_output=True, text=True, check=True
-    )
+    process = forked.run(["-c", code, "demo", "--help"], check=True)
     assert "127.0.0.1" in process.stdout
 
 
