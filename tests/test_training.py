@@ -473,6 +473,36 @@ def test_two_devices_share_batches(backend, flags, prepare, data, tmp_path):
     assert json.loads(scores)["mean_iou"] == pytest.approx(mean_iou)
 
 
+def test_what_a_backend_does_not_do_is_said(recipe, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with (
+        pytest.raises(ValueError, match="works on the backends tensorflow and jax"),
+        fit._devices(True),
+    ):
+        pass
+    with pytest.raises(ValueError, match="works on the backend tensorflow"):
+        fit._be_deterministic()
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="works on the backends tensorflow and torch"):
+        fit._make_model(dataclasses.replace(recipe, freeze_encoder=1), None, 1)
+
+
+def test_devices_share_whole_batches(recipe):
+    with fit._devices(True) as devices:
+        assert devices == 1  # this computer's processor
+    with pytest.raises(ValueError, match="multiple of the number of devices, 4"):
+        fit._make_model(recipe, None, 4)
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon", "sgd"])
+def test_optimizers_go_by_their_names(name):
+    optimizer = fit.make_optimizer(name, 0.5, 0.9)
+    assert type(optimizer).__name__.lower() == name
+    assert float(optimizer.learning_rate) == 0.5
+    if name == "sgd":
+        assert optimizer.momentum == 0.9
+
+
 @pytest.mark.slow
 def test_training_learns(recipe, tmp_path):
     recipe = dataclasses.replace(
