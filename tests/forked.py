@@ -85,6 +85,7 @@ def _run(arguments, folder, environment, files):
         os.dup2(os.open(file, os.O_WRONLY), number)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     multiprocessing.set_start_method(None, force=True)  # for processes of its own
+    tempfile.tempdir = None  # as $TMPDIR says
     first, *rest = arguments
     try:
         if first == "-c":
