@@ -205,7 +205,8 @@ def test_folders_files_scores_and_the_command_line(folder, images, tmp_path, rng
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "2.png")), expected)
     path = predict_into(model, images[2], tmp_path / "labels.npy", 20, **options)
     assert (np.load(path) == expected).mean() > 0.95  # tiles see other parts of the image
-    assert evaluate(model, [(images[2], expected)], **options)["pixel_accuracy"] == 1
+    scores = evaluate(model, [(images[2], expected)], output=tmp_path / "scores", **options)
+    assert scores["pixel_accuracy"] == 1
     model.save(tmp_path / "model.keras")
     command = ["predict", str(folder / "2.png"), "--weights", str(tmp_path / "model.keras")]
     command += ["--engine", "openvino", "--precision", "int8", "--output", str(tmp_path / "again")]
