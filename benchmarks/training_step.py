@@ -1,6 +1,6 @@
 """Where the time of a training step goes, and how it compares with the same network in torch.
 
-    pip install '.[benchmark]'
+    pip install 'keras-fcn[benchmark]'
     python -m benchmarks.training_step [--networks UNet FCN8s] [--steps 5]
 
 A step is of 4 crops of 256x256, with AdamW. Forward, backward and optimizer are told apart by
