@@ -891,10 +891,13 @@ def test_plan_keeps_vgg16_as_it_is(tmp_path, rng):
     assert (recipe.freeze_encoder, "freeze_encoder" in reasons) == (frozen, frozen is not None)
     assert recipe.learning_rate == (2e-3 if frozen else 2e-4)
     assert planned(data, freeze_encoder=2, **unet)[0].freeze_encoder == 2
-    for start in ({"model": "fcn8s", "weights": "imagenet"}, {"encoder": "vgg16"}):
+    for start, rate in (
+        ({"model": "fcn32s", "weights": "imagenet"}, 2e-4),
+        ({"model": "fcn16s", "weights": "fcn32s.keras"}, 1e-4),
+        ({"encoder": "vgg16"}, 3e-3),
+    ):
         recipe, _ = planned(data, **start)
-        assert recipe.freeze_encoder is None
-        assert recipe.learning_rate == (2e-4 if "weights" in start else 3e-3)
+        assert (recipe.freeze_encoder, recipe.learning_rate) == (None, rate)
     fitted, _ = training.plan.fit_into(Recipe("data", minutes=10, **unet), 0.5, 10)
     assert fitted.freeze_encoder == (fitted.epochs if frozen else None)
 
