@@ -5,6 +5,7 @@ process that has done nothing else. Where the import itself is tested, use `subp
 """
 
 import atexit
+import contextlib
 import multiprocessing
 import os
 import runpy
@@ -47,7 +48,8 @@ class Forked:
         return self.returncode
 
     def send_signal(self, number):
-        os.kill(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it has ended, as for `Popen`
+            os.kill(self.pid, number)
 
     def kill(self):
         self._process.kill()

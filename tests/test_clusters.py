@@ -4,6 +4,7 @@ import contextlib
 import csv
 import filecmp
 import os
+import signal
 import socket
 import sys
 import threading
@@ -81,7 +82,9 @@ def test_two_processes_of_which_one_is_killed(
     alone = predict_folder(model, photos, tmp_path / "alone", objects=True)
     output, killed = tmp_path / "many", []
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, sys.path)))
+    handler = signal.getsignal(signal.SIGTERM)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    signal.signal(signal.SIGTERM, handler)  # Ray has put its own there
     try:
         watch = threading.Thread(target=kill_one, args=(output, killed))
         watch.start()

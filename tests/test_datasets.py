@@ -131,7 +131,7 @@ def test_fractions_with_a_seed_cut_the_same_shuffled_order(folder):
         ("all[5:5]", "at least one image"),
         (["1", "99"], "'99'"),
         (["1", "1"], "once"),
-        ([], "0 of 0"),
+        ([], "no name"),
         ("no.txt", "no file list"),
         (5, "name of a split, a list"),
     ],

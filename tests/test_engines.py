@@ -153,7 +153,7 @@ def test_a_layer_that_an_engine_does_not_know_is_told_in_a_line(monkeypatch):
         raise RuntimeError("No Op registered for Tangle\nwith domain_version 15")
 
     monkeypatch.setattr(engines, "_compile_onnx", refuse)
-    with pytest.raises(ValueError, match=r"does not take: No Op registered for Tangle\. Use the"):
+    with pytest.raises(ValueError, match=r"does not take: No Op registered for Tangle\. Pass"):
         engines.compiled(UNet(**SCORES), "onnx")
 
 

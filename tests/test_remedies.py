@@ -900,6 +900,13 @@ ELSEWHERE = {
     "The page should be bound to a free address.":
         "page::test_what_is_wrong_is_told_before_anything_takes_time",
     "A picture should have … MB or less.": "page::test_what_is_no_picture_is_explained",
+    "as many as the machines have room for":
+        "clusters::test_what_can_t_be_is_told_before_anything_is_started",
+    "All processes should see the images":
+        "clusters::test_what_can_t_be_is_told_before_anything_is_started",
+    "alone. Pass both or leave it out.":
+        "clusters::test_what_can_t_be_is_told_before_anything_is_started",
+    "holds the … of another run, with other": "trouble::test_two_at_a_time_and_other_settings",
 }  # fmt: skip
 
 # Why the remedy of a message is followed by no test.
@@ -924,6 +931,8 @@ NOT_TRIED = {
     "train again with a lower learning rate": "it may take days",
     "Call `keras_fcn.predict_image`": "it is what most tests call",
     "A model should be chosen.": "it is done with the mouse",
+    "The address should be open to you.": "rights are its provider's to give",
+    "The cluster of Ray should stay": "one of several machines would have to be lost",
 }
 
 VERBS = (

@@ -430,7 +430,7 @@ def test_run_survives_kill_9_and_sigterm(data, tmp_path):
         for line in process.lines():  # until it trains
             if line.startswith(("Planned", "Epoch")):
                 break
-        time.sleep(rng.uniform(0, 6))
+        time.sleep(rng.uniform(0, 3))
         process.send_signal(number)
         statuses.append(process.wait())
     assert set(statuses) <= {-9, -15, 143, 0}
