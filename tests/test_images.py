@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from keras_fcn.datasets.doubts import TRANSPARENT
 from keras_fcn.datasets.files import FileError, read_image, read_mask
-from keras_fcn.datasets.images import TRANSPARENT, count_bands
+from keras_fcn.datasets.images import count_bands
 from keras_fcn.remedies import on_the_command_line
 
 

@@ -25,7 +25,7 @@ from PIL import Image
 from keras_fcn import UNet
 from keras_fcn.classes import Classes
 from keras_fcn.commands import main
-from keras_fcn.datasets.images import TRANSPARENT
+from keras_fcn.datasets.doubts import TRANSPARENT
 from keras_fcn.page import answers, markup, pictures, windows
 from keras_fcn.page.limits import Limits
 from keras_fcn.page.serving import is_loopback

@@ -108,7 +108,8 @@ def test_a_processor_without_the_instructions_is_told(folder, images, tmp_path, 
     info.write_text("flags : fpu avx2 avx512f avx512_vnni\n")
     quantize.check_processor()
     info.write_text("flags : fpu avx2 fma\n")
-    with pytest.raises(ValueError, match=r'"int8", and this processor has no .*VNNI.* Leave it'):
+    told = r"precision='int8', and this processor has no .*VNNI.* Leave it"
+    with pytest.raises(ValueError, match=told):
         predict_image(build(rng), images[0], calibration=folder, **INT8)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_fcn.arguments import as_label, check_positive_integer, check_reading
+from keras_fcn.datasets.doubts import dark_message, is_dark, largest_pixel
 from keras_fcn.datasets.files import FileError, first_path
 from keras_fcn.datasets.findings import (
     FINDINGS,
@@ -19,9 +20,6 @@ from keras_fcn.datasets.findings import (
     one_class,
 )
 from keras_fcn.datasets.images import (
-    dark_message,
-    is_dark,
-    largest_pixel,
     read_raster,
     to_image,
 )

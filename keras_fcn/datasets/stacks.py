@@ -9,16 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_fcn.datasets.doubts import dark_message, is_dark, largest_pixel
 from keras_fcn.datasets.images import (
     BANDS,
     TIFF,
     Raster,
     check_count,
-    dark_message,
     has_alpha,
-    is_dark,
     is_for_pillow,
-    largest_pixel,
     open_header,
     pixels_of,
     raster_of,

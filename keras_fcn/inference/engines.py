@@ -177,7 +177,7 @@ def _check_processor(precision):
     ):
         raise ValueError(
             f"{spell('precision')} should be one that the processor computes in. Received: "
-            'precision="bfloat16", and this processor has float32 only. Leave it out.'
+            f"{given('precision', precision)}, and this processor has float32 only. Leave it out."
         )
 
 
@@ -251,8 +251,8 @@ def _compared(model, function, engine, precision="float32"):
     if wrong or not np.isfinite(worst):
         raise ValueError(
             f"The engine {engine!r} should give Keras's scores. Received: scores of "
-            f"{model.name!r} that differ by {worst:.2g} of their scale on a random image. Use "
-            'the engine "keras"; the other translates a layer of this model wrongly.'
+            f"{model.name!r} that differ by {worst:.2g} of their scale on a random image. Pass "
+            f"{spell('engine', 'keras')}; the other translates a layer of this model wrongly."
         )
     return function
 

@@ -202,7 +202,8 @@ def check_processor() -> None:
     if words and not words & INSTRUCTIONS:
         raise ValueError(
             f"{spell('precision')} should be one that the processor computes in. Received: "
-            'precision="int8", and this processor has no instructions for it (VNNI). Leave it out.'
+            f"{given('precision', 'int8')}, and this processor has no instructions for it (VNNI). "
+            "Leave it out."
         )
 
 

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from keras_fcn.datasets.doubts import TRANSPARENT, dark_question, is_see_through
 from keras_fcn.datasets.images import (
-    TRANSPARENT,
-    dark_question,
-    is_see_through,
     read_raster,
     to_image,
 )
