@@ -1,3 +1,4 @@
+import contextlib
 import sys
 import threading
 
@@ -176,3 +177,60 @@ def test_threads_take_turns(engine, image, rng):
         thread.join()
     for received, right in zip(results, expected, strict=True):
         np.testing.assert_array_equal(received, [right] * 5)
+
+
+def test_a_model_is_compiled_while_another_is(monkeypatch):
+    """A thread waits for the model that it wants alone, and finds that one compiled once."""
+    slow, quick = UNet(name="slow", **SCORES), UNet(name="quick", **SCORES)
+    begun, go_on, compilations = threading.Event(), threading.Event(), []
+
+    def compile_model(model, *options):
+        name = model.name
+        compilations.append(name)
+        if name == "slow":
+            begun.set()
+            assert go_on.wait(60)
+        return lambda images: name
+
+    monkeypatch.setattr(engines, "_compile", compile_model)
+    received = []
+    threads = [
+        threading.Thread(target=lambda: received.append(engines.compiled(slow, "onnx")(None)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    assert begun.wait(60)
+    assert engines.compiled(quick, "onnx")(None) == "quick"
+    assert not received
+    go_on.set()
+    for thread in threads:
+        thread.join(60)
+    assert received == ["slow", "slow"] and compilations == ["slow", "quick"]
+
+
+def test_translations_of_models_that_share_layers_take_turns(monkeypatch):
+    """Else one would find the other's float32, and leave it."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = UNet(**SCORES)
+    keras.config.set_dtype_policy("float32")
+    other = keras.Model(model.input, model.get_layer("conv1_2").output)
+    policies = [layer.dtype_policy.name for layer in model.layers]
+    assert "mixed_bfloat16" in policies
+    both = threading.Barrier(2)
+
+    def translate(model):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(1)  # in vain, where one waits for the other
+
+    monkeypatch.setattr(engines, "_compile_onnx", translate)
+    monkeypatch.setattr(engines, "_compared", lambda model, function, engine: function)
+    threads = [
+        threading.Thread(target=engines.compiled, args=[one, "onnx"]) for one in (model, other)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert both.broken
+    assert [layer.dtype_policy.name for layer in model.layers] == policies

@@ -40,9 +40,22 @@ LARGEST = 1000
 KERNELS = 256
 SAMPLES = 64  # numbers of each weight that tell whether it has changed
 
-# model: {(engine, precision, calibration): (weights, function, what the calibration's ids are of)}
+# model: {(engine, precision, calibration): _Compiled}
 _compiled: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-_lock = threading.Lock()
+_lock = threading.Lock()  # of this table, never held while a model is compiled
+# Translations take turns: what they change, policies of layers that models may share and the
+# modules that NNCF sees, is the whole process's.
+_translating = threading.RLock()
+
+
+class _Compiled:
+    """A model as a function, which one thread compiles while others that want it wait."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.weights: bytes | None = None  # a sample of those that it was compiled with
+        self.function: Callable | None = None
+        self.held: tuple = ()  # what the ids of the calibration are of
 
 
 def compiled(
@@ -74,15 +87,16 @@ def compiled(
     check_choice("engine", engine, ENGINES)
     check_choice("precision", precision, PRECISIONS)
     _check_together(engine, precision, calibration)
-    known = _compiled.setdefault(model, {})
     # Keras reads the weights at each call; the others have a copy
     weights = None if engine == "keras" else _sample(model)
     key = engine, precision, quantize.key(calibration)
     with _lock:
-        if known.get(key, (b"", None))[0] != weights:
-            function = _compile(model, engine, precision, calibration)
-            known[key] = (weights, function, quantize.held(calibration))
-        return known[key][1]
+        one = _compiled.setdefault(model, {}).setdefault(key, _Compiled())
+    with one.lock:
+        if one.function is None or one.weights != weights:
+            one.function = _compile(model, engine, precision, calibration)
+            one.weights, one.held = weights, quantize.held(calibration)
+        return one.function
 
 
 def _check_together(engine, precision, calibration):
@@ -136,17 +150,18 @@ def first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def in_float32(model):
-    """Let a model of mixed precision compute in float32, as other runtimes do."""
+    """Let a model of mixed precision compute in float32, as other runtimes do; models in turn."""
     layers = flat_layers(model)
-    policies = [layer.dtype_policy for layer in layers]
-    try:
-        for layer, policy in zip(layers, policies, strict=True):
-            if policy.name.startswith("mixed_"):
-                layer.dtype_policy = "float32"
-        yield
-    finally:
-        for layer, policy in zip(layers, policies, strict=True):
-            layer.dtype_policy = policy
+    with _translating:
+        policies = [layer.dtype_policy for layer in layers]
+        try:
+            for layer, policy in zip(layers, policies, strict=True):
+                if policy.name.startswith("mixed_"):
+                    layer.dtype_policy = "float32"
+            yield
+        finally:
+            for layer, policy in zip(layers, policies, strict=True):
+                layer.dtype_policy = policy
 
 
 def _compile_keras(model):
