@@ -306,6 +306,8 @@ def large(tmp_path, rng):
 def start(folder, root, *arguments):
     environment = {**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": ""}
     del environment["TF_ONEDNN_USE_SYSTEM_ALLOCATOR"]  # of the tests: it takes 100 MB more here
+    # what glibc keeps of freed memory grows with threads, so with cores: 28 MB of two, 101 of 32
+    environment["MALLOC_MMAP_THRESHOLD_"] = "65536"
     return subprocess.Popen(
         [sys.executable, "-c", SCRIPT, *arguments],
         cwd=folder, env=environment, stdout=subprocess.PIPE, text=True,
