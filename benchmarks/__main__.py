@@ -1,130 +1,56 @@
-"""Print one table of times: this package by each engine, and the same networks in torch.
+"""Print the tables of speed: this package, by each engine, beside what a user would pick instead.
 
     pip install 'keras-fcn[benchmark]'
-    python -m benchmarks --sizes 256 512 1024 --repeats 5
+    python -m benchmarks --results results [--parts images_UNet tiles]
 
-Times are seconds of one image, the median over the repeats and their range; the ratio is to torch,
-channels last, float32, in the same run; the share is of what a large matrix product in float32
-reaches, which fewer bits may pass. All run in turn within a repeat, so what else the machine
+Each part runs in a process of its own, for some minutes, and its table is kept in the folder of
+results, with the processor and the versions: what is there is not measured again, so after a kill
+the same command goes on. Within a part what is compared runs in turn, so what else the machine
 does meets all alike. What is not installed is left out. Runs on the CPU.
 """
 
 import argparse
-import contextlib
-import platform
-import statistics
-import time
-from importlib import metadata, util
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
+from benchmarks.machine import processor, versions
 
-with contextlib.suppress(ImportError):
-    import torch._dynamo  # before TensorFlow: after it, the import of torch's triton is a segfault
-with contextlib.suppress(ImportError):
-    import segmentation_models_pytorch as smp
-
-import keras_fcn
-from benchmarks import work
-
-REFERENCE = "torch"
-
-
-def processor():
-    """Return the processor's name, its cores, and which fast number formats it has."""
-    path = Path("/proc/cpuinfo")
-    text = path.read_text() if path.exists() else ""
-    pairs = (line.partition(":") for line in text.splitlines())
-    lines = {name.strip(): value.strip() for name, _, value in pairs}
-    name = lines.get("model name", platform.processor())
-    flags = lines.get("flags", "").split()
-    formats = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "avx512_vnni") if flag in flags]
-    return f"{name}, {text.count('processor')} cores, {' '.join(formats)}"
+PARTS = {
+    "images_FCN8s": ["images", "--networks", "FCN8s"],
+    "images_UNet": ["images", "--networks", "UNet"],
+    "layers": ["layers"],
+    "training_step_FCN8s": ["training_step", "--networks", "FCN8s"],
+    "training_step_UNet": ["training_step", "--networks", "UNet"],
+    "tiles": ["tiles"],
+    "sizes": ["sizes"],
+    "sliding_window": ["sliding_window"],
+    "cold_start": ["cold_start"],
+}
 
 
-def ours(model, **options):
-    return lambda image: keras_fcn.predict_image(model, image, **options)
-
-
-def theirs(model, dtype):
-    model = model.eval().to(memory_format=torch.channels_last)
-
-    def predict(image):
-        images = torch.from_numpy(image[None].transpose(0, 3, 1, 2).astype("float32"))
-        images = images.contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            return model(images).float().permute(0, 2, 3, 1)[0].numpy()
-
-    return predict
-
-
-def contestants(name):
-    """Return a model, and {what computes it or its like: function of one image}."""
-    model = getattr(keras_fcn, name)()
-    functions = {"keras": ours(model)}
-    if util.find_spec("openvino"):
-        functions["openvino"] = ours(model, engine="openvino")
-        if "avx512_bf16" in processor():
-            functions["openvino, bfloat16"] = ours(model, engine="openvino", precision="bfloat16")
-        if "avx512_vnni" in processor() and util.find_spec("nncf"):
-            images = list(np.random.default_rng(0).integers(0, 256, (10, 64, 64, 3), "uint8"))
-            functions["openvino, int8"] = ours(
-                model, engine="openvino", precision="int8", calibration=images
-            )
-    if util.find_spec("onnxruntime") and util.find_spec("tf2onnx"):
-        functions["onnx"] = ours(model, engine="onnx")
-    if util.find_spec("torch"):
-        from benchmarks import peers
-
-        functions[REFERENCE] = theirs(getattr(peers, name)(), torch.float32)
-        functions["torch, bfloat16"] = theirs(getattr(peers, name)(), torch.bfloat16)
-    if name == "UNet" and "smp" in globals():
-        peer = smp.Unet("vgg16", encoder_weights=None, classes=2, activation="softmax2d")
-        functions["smp, VGG16 encoder"] = theirs(peer, torch.float32)
-    return model, functions
-
-
-def measure(functions, image, repeats):
-    """Return {what computes: seconds of each repeat}, all in turn within a repeat."""
-    seconds = {name: [] for name in functions}
-    for function in functions.values():
-        function(image)  # compiles
-    for _ in range(repeats):
-        for name, function in functions.items():
-            begin = time.perf_counter()
-            function(image)
-            seconds[name].append(time.perf_counter() - begin)
-    return seconds
+def measure(part):
+    """Return what a part prints, below what it is measured on."""
+    module, *words = PARTS[part]
+    command = [sys.executable, "-m", f"benchmarks.{module}", *words]
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return (
+        f"## {part}\n\n`{' '.join(['python', *command[1:]])}`\n\n"
+        f"{processor()}; {versions()}\n\n{printed}"
+    )
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", nargs="+", default=["FCN8s", "UNet"])
-    parser.add_argument("--sizes", nargs="+", type=int, default=[256, 512, 1024])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--results", type=Path, required=True, help="folder of the tables")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=list(PARTS))
     options = parser.parse_args()
-    packages = ("tensorflow", "keras", "openvino", "onnxruntime", "torch")
-    versions = [f"{p} {metadata.version(p)}" for p in packages if util.find_spec(p)]
-    print(f"{processor()}; {', '.join(versions)}\n")
-    most = work.peak()
-    print("| network | size | by | seconds | range | ratio to torch | of the peak |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
-    rng = np.random.default_rng(0)
-    for network in options.networks:
-        model, functions = contestants(network)
-        for size in options.sizes:
-            image = rng.integers(0, 256, (size, size, 3), "uint8")
-            count = sum(work.multiplications(model, (size, size)).values())
-            seconds = measure(functions, image, options.repeats)
-            middle = {name: statistics.median(times) for name, times in seconds.items()}
-            for name, times in seconds.items():
-                ratio = f"{middle[name] / middle[REFERENCE]:.2f}" if REFERENCE in middle else ""
-                print(
-                    f"| {network} | {size} | {name} | {middle[name]:.3f} "
-                    f"| {min(times):.3f} to {max(times):.3f} | {ratio} "
-                    f"| {'' if 'smp' in name else f'{count / middle[name] / most:.0%}'} |",
-                    flush=True,
-                )
+    options.results.mkdir(parents=True, exist_ok=True)
+    for part in options.parts:
+        path = options.results / f"{part}.md"
+        if not path.exists():
+            path.write_text(measure(part))
+        print(path.read_text(), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,24 @@
 """VGG16 on a 500x500 image: made fully convolutional, and run on its 81 windows in batches.
 
-    python benchmarks/sliding_window.py
+    python -m benchmarks.sliding_window
 
 Same weights, one run, both ways in turn, the best of several times. The arithmetic is counted
 beside it, part by part, so that one sees where time and arithmetic differ; and so is the memory
-of the maps, for TensorFlow's allocator keeps what it once had, and hides what a run takes.
+of the maps, for TensorFlow's allocator keeps what it once had, and hides what a run takes. The
+whole is run by OpenVINO, too, where it is installed.
 """
 
 import math
 import time
+from importlib import util
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import keras_fcn
+from keras_fcn.inference.engines import compiled
+from keras_fcn.inference.products import large_kernels_as_products
 
 SIZE, BATCH, REPEATS = 500, 27, 3
 PARTS = {"convolutions": "block5_pool", "fc1": "fc1", "fc2, predictions": "predictions"}
@@ -26,9 +30,25 @@ def compiled_parts(model):
     start = model.input
     for part, name in PARTS.items():
         end = model.get_layer(name).output
-        functions[part] = tf.function(keras.Model(start, end), autograph=False)
+        functions[part] = compiled_by_keras(keras.Model(start, end))
         start = end
     return functions
+
+
+def compiled_by_keras(model):
+    """Return a model as the engine "keras" computes it, also one that does not take images."""
+
+    @tf.function
+    def function(x):
+        with large_kernels_as_products(model):
+            return model(x, training=False)
+
+    return lambda x: function(tf.constant(x)).numpy()
+
+
+def whole(model, engine):
+    """Return a model as one part, by an engine."""
+    return {"all": compiled(model, engine)}
 
 
 def count(model, input_shape):
@@ -53,11 +73,10 @@ def windows_of(image, size, stride):
 
 def run(parts, images):
     """Run the parts on a batch; return the output and the seconds of each."""
-    seconds, x = {}, tf.constant(images)
+    seconds, x = {}, images
     for part, function in parts.items():
         start = time.perf_counter()
         x = function(x)
-        x = x.numpy()  # waits for it
         seconds[part] = time.perf_counter() - start
     return x, seconds
 
@@ -76,52 +95,54 @@ def best(times):
     return min(times, key=lambda seconds: sum(seconds.values()))
 
 
+def measure(one_by_one, at_once, windows, image):
+    """Return the seconds of the parts on all windows and at once, in turn, the best of each."""
+    times = [], []
+    for repeat in range(REPEATS + 1):
+        _, window_seconds = run_batches(one_by_one, windows)
+        _, converted_seconds = run(at_once, image[None])
+        if repeat:  # the first time compiles
+            times[0].append(window_seconds)
+            times[1].append(converted_seconds)
+    return [best(seconds) for seconds in times]
+
+
+def print_row(name, seconds, work=None):
+    counts = [f"{count / 1e9:.1f}" for count in work] if work else ["", ""]
+    allowed = f"{work[0] / work[1]:.1f}" if work else ""
+    times = [f"{value:.2f}" for value in seconds]
+    ratio = f"{seconds[0] / seconds[1]:.1f}"
+    print("|", " | ".join([name, *counts, allowed, *times, ratio]), "|", flush=True)
+
+
 def main():
     keras.utils.set_random_seed(0)
     image = np.random.default_rng(0).uniform(-120, 130, (SIZE, SIZE, 3)).astype("float32")
     classifier = keras.applications.VGG16(weights=None)
     converted = keras_fcn.fully_convolutional(classifier)
     windows = windows_of(image, 224, 32)
-    one_by_one, at_once = compiled_parts(classifier), compiled_parts(converted)
-    window_times, converted_times = [], []
-    for repeat in range(REPEATS + 1):
-        _, window_seconds = run_batches(one_by_one, windows)
-        output, converted_seconds = run(at_once, image[None])
-        if repeat:  # the first time compiles
-            window_times.append(window_seconds)
-            converted_times.append(converted_seconds)
-    window_seconds, converted_seconds = best(window_times), best(converted_times)
+    seconds = measure(compiled_parts(classifier), compiled_parts(converted), windows, image)
     window_count, window_bytes = count(classifier, (BATCH, 224, 224, 3))
     window_count = {part: n * len(windows) // BATCH for part, n in window_count.items()}
     converted_count, converted_bytes = count(converted, (1, SIZE, SIZE, 3))
-
+    print(f"{len(windows)} windows of 224x224 in a {SIZE}x{SIZE} image\n")
     print(
-        f"{len(windows)} windows of 224x224 in a {SIZE}x{SIZE} image, {output.shape[1:3]} at once"
+        "| part | 10^9 products of windows | at once | ratio | s of windows | at once | ratio |"
     )
-    print(
-        f"{'':18}{'10^9 multiplications':>24}{'seconds':>18}{'10^9 / second':>18}{'ratio of':>18}"
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    counts = window_count, converted_count
+    for part in PARTS:
+        print_row(part, [times[part] for times in seconds], [work[part] for work in counts])
+    print_row(
+        "all, by Keras",
+        [sum(times.values()) for times in seconds],
+        [sum(work.values()) for work in counts],
     )
+    if util.find_spec("openvino"):
+        models = whole(classifier, "openvino"), whole(converted, "openvino")
+        print_row("all, by OpenVINO", [t["all"] for t in measure(*models, windows, image)])
     print(
-        f"{'':18}{'windows':>12}{'at once':>12}"
-        + f"{'windows':>9}{'at once':>9}" * 2
-        + f"{'work':>9}{'time':>9}"
-    )
-    for part in (*PARTS, "all"):
-        work = [
-            (sum(counts.values()) if part == "all" else counts[part]) / 1e9
-            for counts in (window_count, converted_count)
-        ]
-        seconds = [
-            sum(times.values()) if part == "all" else times[part]
-            for times in (window_seconds, converted_seconds)
-        ]
-        print(
-            f"{part:18}{work[0]:12.1f}{work[1]:12.1f}{seconds[0]:9.2f}{seconds[1]:9.2f}"
-            f"{work[0] / seconds[0]:9.0f}{work[1] / seconds[1]:9.0f}"
-            f"{work[0] / work[1]:9.1f}{seconds[0] / seconds[1]:9.1f}"
-        )
-    print(
-        f"memory of the largest two maps in a row: {window_bytes / 1e9:.2f} GB by batches of "
+        f"\nMemory of the largest two maps in a row: {window_bytes / 1e9:.2f} GB by batches of "
         f"{BATCH}, {converted_bytes / 1e9:.2f} GB at once"
     )
 

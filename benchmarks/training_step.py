@@ -27,7 +27,6 @@ import keras
 import tensorflow as tf
 
 import keras_fcn
-from benchmarks.__main__ import processor
 from benchmarks.input_pipeline import PIPELINES, measure, write_scenes
 from keras_fcn import datasets
 
@@ -106,7 +105,7 @@ def main():
     parser.add_argument("--networks", nargs="+", default=list(ARGUMENTS))
     parser.add_argument("--steps", type=int, default=5)
     options = parser.parse_args()
-    print(f"{processor()}\n\nInput: {input_seconds():.3f} s of one core for a batch\n")
+    print(f"Input: {input_seconds():.3f} s of one core for a batch\n")
     print("| network | in | forward | backward | optimizer | step | validation | of torch's |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name in options.networks:

@@ -16,6 +16,7 @@ import numpy as np
 from keras_fcn.arguments import check_choice
 from keras_fcn.convolutionize import is_augmentation
 from keras_fcn.inference import quantize
+from keras_fcn.inference.products import large_kernels_as_products
 from keras_fcn.inference.tiles import View, takes_size
 from keras_fcn.private import flat_layers
 from keras_fcn.remedies import given, spell
@@ -171,10 +172,11 @@ def _compile_keras(model):
         return lambda images: np.asarray(model_ref().predict_on_batch(images))
     import tensorflow as tf
 
-    function = tf.function(
-        lambda images: model_ref()(images, training=False),
-        input_signature=[tf.TensorSpec([None, None, None, model.inputs[0].shape[-1]])],
-    )
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, model.inputs[0].shape[-1]])])
+    def function(images):
+        with large_kernels_as_products(model_ref()):
+            return model_ref()(images, training=False)
+
     return lambda images: function(tf.constant(images, "float32")).numpy()
 
 
