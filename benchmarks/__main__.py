@@ -1,7 +1,7 @@
 """Print the tables of speed: this package, by each engine, beside what a user would pick instead.
 
     pip install 'keras-fcn[benchmark]'
-    python -m benchmarks --results results [--parts images_UNet tiles]
+    python -m benchmarks --results results [--parts images_UNet_openvino tiles]
 
 Each part runs in a process of its own, for some minutes, and its table is kept in the folder of
 results, with the processor and the versions: what is there is not measured again, so after a kill
@@ -10,15 +10,25 @@ does meets all alike. What is not installed is left out. Runs on the CPU.
 """
 
 import argparse
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 from benchmarks.machine import processor, versions
 
+CONTESTANTS = {
+    "keras": ["keras", "torch, bfloat16", "smp, VGG16 encoder"],
+    "openvino": ["openvino", "openvino, bare"],
+    "fewer_bits": ["openvino, bfloat16", "openvino, int8"],
+    "onnx": ["onnx"],
+}
 PARTS = {
-    "images_FCN8s": ["images", "--networks", "FCN8s"],
-    "images_UNet": ["images", "--networks", "UNet"],
+    **{
+        f"images_{network}_{name}": ["images", "--networks", network, "--by", *by]
+        for network in ("FCN8s", "UNet")
+        for name, by in CONTESTANTS.items()
+    },
     "layers": ["layers"],
     "training_step_FCN8s": ["training_step", "--networks", "FCN8s"],
     "training_step_UNet": ["training_step", "--networks", "UNet"],
@@ -35,7 +45,7 @@ def measure(part):
     command = [sys.executable, "-m", f"benchmarks.{module}", *words]
     printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return (
-        f"## {part}\n\n`{' '.join(['python', *command[1:]])}`\n\n"
+        f"## {part}\n\n`{shlex.join(['python', *command[1:]])}`\n\n"
         f"{processor()}; {versions()}\n\n{printed}"
     )
 

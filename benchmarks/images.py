@@ -1,12 +1,13 @@
 """One image by each engine of this package, and by the same networks in torch.
 
     pip install 'keras-fcn[benchmark]'
-    python -m benchmarks.images [--networks FCN8s UNet] [--sizes 256 512 1024] [--repeats 5]
+    python -m benchmarks.images [--networks FCN8s UNet] [--sizes 256 512 1024] [--by keras]
 
 Times are seconds of one image, the median over the repeats and their range; the ratio is to torch,
 channels last, float32, in the same run; the share is of what a large matrix product in float32
 reaches, which fewer bits may pass. All run in turn within a repeat, so what else the machine
-does meets all alike. "openvino, bare" is the compiled model alone, without `predict_image`.
+does meets all alike; torch is among them whatever `--by` chooses, for all at once may take more
+memory than there is. "openvino, bare" is the compiled model alone, without `predict_image`.
 """
 
 import argparse
@@ -56,31 +57,51 @@ def theirs(model, dtype):
     return predict
 
 
-def contestants(name):
-    """Return a model, and {what computes it or its like: function of one image}."""
-    model = getattr(keras_fcn, name)()
-    functions = {"keras": ours(model)}
-    if util.find_spec("openvino"):
-        functions["openvino"] = ours(model, engine="openvino")
-        functions["openvino, bare"] = bare(model)
-        if "avx512_bf16" in processor():
-            functions["openvino, bfloat16"] = ours(model, engine="openvino", precision="bfloat16")
-        if "avx512_vnni" in processor() and util.find_spec("nncf"):
-            images = list(np.random.default_rng(0).integers(0, 256, (10, 64, 64, 3), "uint8"))
-            functions["openvino, int8"] = ours(
-                model, engine="openvino", precision="int8", calibration=images
-            )
-    if util.find_spec("onnxruntime") and util.find_spec("tf2onnx"):
-        functions["onnx"] = ours(model, engine="onnx")
-    if util.find_spec("torch"):
-        from benchmarks import peers
+def quantized(model):
+    images = list(np.random.default_rng(0).integers(0, 256, (10, 64, 64, 3), "uint8"))
+    return ours(model, engine="openvino", precision="int8", calibration=images)
 
-        functions[REFERENCE] = theirs(getattr(peers, name)(), torch.float32)
-        functions["torch, bfloat16"] = theirs(getattr(peers, name)(), torch.bfloat16)
-    if name == "UNet" and "smp" in globals():
-        peer = smp.Unet("vgg16", encoder_weights=None, classes=2, activation="softmax2d")
-        functions["smp, VGG16 encoder"] = theirs(peer, torch.float32)
-    return model, functions
+
+def peer(model, dtype="float32"):
+    """Return the same network in torch."""
+    from benchmarks import peers
+
+    network = {"unet": peers.UNet, "fcn8s": peers.FCN8s}[model.name]
+    return theirs(network(), getattr(torch, dtype))
+
+
+def unet_of_smp(_model):
+    network = smp.Unet("vgg16", encoder_weights=None, classes=2, activation="softmax2d")
+    return theirs(network, torch.float32)
+
+
+CONTESTANTS = {
+    "keras": ours,
+    "openvino": lambda model: ours(model, engine="openvino"),
+    "openvino, bare": bare,
+    "openvino, bfloat16": lambda model: ours(model, engine="openvino", precision="bfloat16"),
+    "openvino, int8": quantized,
+    "onnx": lambda model: ours(model, engine="onnx"),
+    REFERENCE: peer,
+    "torch, bfloat16": lambda model: peer(model, "bfloat16"),
+    "smp, VGG16 encoder": unet_of_smp,
+}
+NEEDS = {
+    "openvino": "openvino",
+    "openvino, int8": "nncf",
+    "onnx": "tf2onnx",
+    "torch": "torch",
+    "smp": "segmentation_models_pytorch",
+}
+OF_PROCESSOR = {"openvino, bfloat16": "avx512_bf16", "openvino, int8": "avx512_vnni"}
+
+
+def is_possible(who, network):
+    """Return whether this machine has what a contestant needs, and it such a network."""
+    package = NEEDS.get(who) or NEEDS.get(who.split(",")[0])
+    if (package and not util.find_spec(package)) or OF_PROCESSOR.get(who, "") not in processor():
+        return False
+    return network == "UNet" or not who.startswith("smp")
 
 
 def measure(functions, image, repeats):
@@ -99,6 +120,7 @@ def measure(functions, image, repeats):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--networks", nargs="+", default=["FCN8s", "UNet"])
+    parser.add_argument("--by", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS))
     parser.add_argument("--sizes", nargs="+", type=int, default=[256, 512, 1024])
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
@@ -107,7 +129,10 @@ def main():
     print("| --- | --- | --- | --- | --- | --- | --- |")
     rng = np.random.default_rng(0)
     for network in options.networks:
-        model, functions = contestants(network)
+        model = getattr(keras_fcn, network)()
+        chosen = [who for who in CONTESTANTS if who in (*options.by, REFERENCE)]
+        chosen = [who for who in chosen if is_possible(who, network)]
+        functions = {who: CONTESTANTS[who](model) for who in chosen}
         for size in options.sizes:
             image = rng.integers(0, 256, (size, size, 3), "uint8")
             count = sum(work.multiplications(model, (size, size)).values())

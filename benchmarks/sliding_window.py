@@ -126,9 +126,7 @@ def main():
     window_count = {part: n * len(windows) // BATCH for part, n in window_count.items()}
     converted_count, converted_bytes = count(converted, (1, SIZE, SIZE, 3))
     print(f"{len(windows)} windows of 224x224 in a {SIZE}x{SIZE} image\n")
-    print(
-        "| part | 10^9 products of windows | at once | ratio | s of windows | at once | ratio |"
-    )
+    print("| part | 10^9 products of windows | at once | ratio | s of windows | at once | ratio |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     counts = window_count, converted_count
     for part in PARTS:
