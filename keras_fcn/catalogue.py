@@ -2,6 +2,7 @@
 
 import os
 import warnings
+import weakref
 from pathlib import Path
 
 import keras
@@ -11,7 +12,7 @@ from keras_fcn.classes import Classes
 from keras_fcn.fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s
 from keras_fcn.label_maps import count_classes
 from keras_fcn.layers import Predictions
-from keras_fcn.remedies import choose
+from keras_fcn.remedies import choose, remake
 from keras_fcn.unet import UNet
 from keras_fcn.weights import read_model
 
@@ -29,6 +30,8 @@ PARTS = {
         'keras_fcn.FCN8s(weights="pascal_voc", padding="valid")',
     ),
 }
+
+_files: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()  # of each model that was read
 
 
 def load_model(name_or_path: str | os.PathLike) -> keras.Model:
@@ -64,7 +67,13 @@ def load_model(name_or_path: str | os.PathLike) -> keras.Model:
         return from_pretrained(text)
     model = read_model(text)
     _check_output(model, text)
+    _files[model] = text
     return model
+
+
+def file_of(model: keras.Model) -> str | None:
+    """Return the path that `load_model` has read a model from; None for another model."""
+    return _files.get(model)
 
 
 def from_pretrained(name: str, num_classes: int | None = None) -> keras.Model:
@@ -160,8 +169,7 @@ def set_classes(model: keras.Model, classes: Classes) -> None:
     if layer is None:
         raise ValueError(
             "A model keeps its classes in a layer `keras_fcn.layers.Predictions`. Received: "
-            f"{model.name!r}, which has none. Append one: `keras.Model(model.inputs, "
-            "keras_fcn.layers.Predictions(None, classes=classes)(model.outputs[0]))`."
+            f"{model.name!r}, which has none. Append one: {_append(file_of(model))}."
         )
     count = count_classes(model.outputs[0].shape[-1])
     if len(classes) != count:
@@ -170,6 +178,12 @@ def set_classes(model: keras.Model, classes: Classes) -> None:
             f"classes, {', '.join(classes.names)}."
         )
     layer.classes = classes
+
+
+def _append(path):
+    layer = choose("Predictions(None, classes=classes)", "Predictions(None)")
+    made = f"keras.Model(model.inputs, keras_fcn.layers.{layer}(model.outputs[0]))"
+    return remake(made, path, "classes")
 
 
 def _find_predictions(model):
@@ -214,15 +228,15 @@ def _check_output(model, text):
         raise ValueError(
             "A model for predictions should take one image and make one map. Received: "
             f"{text!r} with {len(model.inputs)} inputs and {len(model.outputs)} outputs. Save "
-            "the part that you need: `keras.Model(model.inputs, model.outputs[0])`."
+            "the part that you need: "
+            f"{remake('keras.Model(model.inputs, model.outputs[0])', text, 'first')}."
         )
     taken, made = model.inputs[0].shape, model.outputs[0].shape
     if len(taken) == 4 and len(made) == 2:
         raise ValueError(
             "A model for predictions should make a map (batch, height, width, classes). "
-            f"Received: {text!r}, a classifier with an output of the shape {made}. "
-            "`keras_fcn.fully_convolutional(keras.saving.load_model(...))` makes it slide over "
-            "the image; save that."
+            f"Received: {text!r}, a classifier with an output of the shape {made}. Let it slide "
+            f"over the image: {remake('keras_fcn.fully_convolutional(model)', text, 'slides')}."
         )
     if len(taken) != 4 or len(made) != 4 or None in (taken[-1], made[-1]):
         raise ValueError(

@@ -80,7 +80,7 @@ def evaluate(
     1
     """
     check_model(model)
-    check_options(model, **options)
+    check_options(model, takes="objects" if objects else "labels", **options)
     if isinstance(data, str | os.PathLike):
         raise ValueError(
             f"`data` should be pairs of images and label maps. Received: the path '{data}'. Pass "

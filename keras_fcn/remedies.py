@@ -6,8 +6,10 @@ say once that they are the caller.
 """
 
 import contextlib
+import json
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 
 # Options of the command line that are not named as the argument.
 OPTIONS = {"num_classes": "--classes"}
@@ -64,6 +66,8 @@ def spell(name, value=None):
     if value is False:
         return f"`--no{_name(name)[1:]}`"
     words = [] if value is None else _words(value)
+    if isinstance(value, str) and value.startswith("-"):  # or it would be taken for an option
+        return f"`{_name(name)}={words[0]}`"
     return f"`{' '.join([_name(name), *words])}`"
 
 
@@ -92,6 +96,29 @@ def choose(python, shell, page=None):
         page: for who looks at the page; by default as in the shell that started it.
     """
     return {"python": python, "shell": shell, "page": page or shell}[_caller]
+
+
+def remake(expression, path, ending):
+    """Return how another model is made of one: as Python, or as the command that does it.
+
+    Args:
+        expression: Python for the new model, of `model`.
+        path: of the model's file; None for one that is no file's.
+        ending: what the name of the new file has besides.
+
+    Example:
+
+    >>> remake("keras.Model(model.input, model.outputs[0])", "my.keras", "first")
+    '`keras.Model(model.input, model.outputs[0])`'
+    """
+    if _caller == "python" or path is None:
+        return f"`{expression}`"
+    other = Path(path).with_stem(f"{Path(path).stem}_{ending}")
+    script = (
+        f"import keras, keras_fcn; model = keras.saving.load_model({json.dumps(str(path))}); "
+        f"{expression}.save({json.dumps(str(other))})"
+    )
+    return f"`python -c {shlex.quote(script)}`, and pass {spell('weights', str(other))}"
 
 
 def _name(name):

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from keras_fcn import vgg16
+from keras_fcn import UNet, vgg16
 
 GROWTH = 2**27  # bytes by which the process may grow before its memory is cleared
 
@@ -118,6 +118,14 @@ def leave_half(folder, name):
     place.mkdir(parents=True)
     (place / name).write_bytes(b"half of a file")
     return place
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A U-Net of three classes, all of which it sees in noise."""
+    model = UNet(num_classes=3, filters=(4, 8))
+    randomize(model, np.random.default_rng(3), scale=0.3)
+    return model
 
 
 @pytest.fixture(scope="session")

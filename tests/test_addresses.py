@@ -8,26 +8,18 @@ import time
 from pathlib import Path
 
 import keras
-import numpy as np
 import pytest
 import tifffile
 from conftest import randomize
 from PIL import Image
 
-from keras_fcn import UNet, predict_folder
+from keras_fcn import predict_folder
 from keras_fcn.commands import main
 from keras_fcn.inference import addresses
 from keras_fcn.inference.addresses import Store, place_of
 from keras_fcn.lock import owner
 
 PHOTOS, OUT = "s3://box/photos ü", "s3://box/out"
-
-
-@pytest.fixture(scope="module")
-def model():
-    model = UNet(num_classes=3, filters=(4, 8))
-    randomize(model, np.random.default_rng(3), scale=0.3)
-    return model
 
 
 @pytest.fixture

@@ -11,25 +11,16 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
-from conftest import randomize
 from PIL import Image
 from test_addresses import PHOTOS, contents, put
 
-from keras_fcn import UNet, predict_folder
+from keras_fcn import predict_folder
 from keras_fcn.commands import main
 from keras_fcn.inference import clusters
 
 COUNT = 12
-
-
-@pytest.fixture(scope="module")
-def model():
-    model = UNet(num_classes=3, filters=(4, 8))
-    randomize(model, np.random.default_rng(3), scale=0.3)
-    return model
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The command line as a process: how it starts, and how it ends."""
 
 import errno
+import math
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_fcn.atomic import replacing
-from keras_fcn.commands import main, models
+from keras_fcn.commands import _parser, main, models
 from keras_fcn.commands.errors import explain
 from keras_fcn.commands.quiet import CHATTER
 
@@ -219,6 +220,41 @@ def test_errors_of_usage_name_the_rule(option, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert "_" not in error.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("command", "typed", "name", "value"),
+    [
+        ("train", "--values -1=0 255=1", "values", [(-1, 0), (255, 1)]),
+        ("plan", "--values 0=0 255=-1", "values", [(0, 0), (255, -1)]),
+        ("check-data", "--values 0=0 -7=1", "values", [(0, 0), (-7, 1)]),
+        ("evaluate", "--colors 1,2,3=-1 0,0,0=0", "colors", [((1, 2, 3), -1), ((0, 0, 0), 0)]),
+        ("tune", "--ignore -1", "ignore", -1),
+        ("train", "--learning-rate -1e-3", "learning_rate", -1e-3),
+        ("train", "--learning-rate -inf", "learning_rate", -math.inf),
+        ("train", "--minutes -.5", "minutes", -0.5),
+        ("predict", "--white -4e3", "white", -4000),
+        ("train", "--class-colors -1,0,0", "class_colors", [(-1, 0, 0)]),
+        ("train", "--filters -4 8", "filters", [-4, 8]),
+        ("evaluate", "--mask-suffix=-mask", "mask_suffix", "-mask"),
+        ("tune", "--mask-suffix=--mask", "mask_suffix", "--mask"),
+        ("evaluate", "--images=-photos", "images", Path("-photos")),
+    ],
+)
+def test_a_value_may_begin_with_a_minus_sign(command, typed, name, value):
+    needed = {"predict": "photo.jpg --weights w", "evaluate": "--weights w", "check-data": ""}
+    words = f"{command} {needed.get(command, '--data d')} {typed}"
+    words += " --output o" * (command in ("train", "tune"))
+    assert getattr(_parser().parse_args(words.split()), name) == value
+
+
+def test_a_text_that_begins_with_a_minus_sign_is_joined_to_its_option(capsys):
+    for option in ("--mask-suffix", "--data", "--class-names"):
+        with pytest.raises(SystemExit, match="2"):
+            main(["plan", option, "-mask"])
+        assert f"is joined to it, {option}=-text" in capsys.readouterr().err
+        options = _parser().parse_args(["plan", f"{option}=-text"])
+        assert getattr(options, option.strip("-").replace("-", "_")) in ("-text", ["-text"])
 
 
 @pytest.mark.parametrize(

@@ -39,6 +39,9 @@ ROOT = Path(__file__).resolve().parents[1]
         ("values", {0: 0, 255: 1}, "`values={0: 0, 255: 1}`", "`--values 0=0 255=1`"),
         ("colors", {(1, 2, 3): 0}, "`colors={(1, 2, 3): 0}`", "`--colors 1,2,3=0`"),
         ("split", "all[:80%]", "`split='all[:80%]'`", "`--split 'all[:80%]'`"),
+        ("ignore", -1, "`ignore=-1`", "`--ignore -1`"),
+        ("values", {-1: 0, 1: -1}, "`values={-1: 0, 1: -1}`", "`--values -1=0 1=-1`"),
+        ("mask_suffix", "-mask", "`mask_suffix='-mask'`", "`--mask-suffix=-mask`"),
         ("tile_size", None, "`tile_size`", "`--tile-size`"),
         ("filters", (4, 8), "`filters=(4, 8)`", "`--filters 4 8`"),
         ("gray", True, "`gray=True`", "`--gray`"),
@@ -825,17 +828,170 @@ def test_a_call_is_mended_as_it_says(message, call, remedies, place):
         remedy()
 
 
-def test_a_model_without_a_softmax_gets_one(place, capsys):
-    scores = keras_fcn.UNet(**SETTINGS, classifier_activation=None)
-    kernel, bias = scores.get_layer("score").get_weights()
-    scores.get_layer("score").set_weights([kernel, bias + np.array([5, -5])])
-    scores.save("scores.keras")
-    status, said = say("predict images --objects --weights scores.keras", capsys)
+def run_typed(said, before):
+    """Do what the command of Python does that a message prints; return the new file."""
+    command = re.search(rf"{before}`(python -c [^`]+)`, and pass `--weights ([^`]+)`", said)
+    program, option, script = shlex.split(command[1])
+    assert (program, option) == ("python", "-c")
+    exec(script, {})
+    return shlex.split(command[2])[0]
+
+
+def shifted(channels, by=5.0):
+    """A network of scores, which are no probabilities."""
+    model = keras_fcn.UNet(num_classes=channels, filters=(2, 4), classifier_activation=None)
+    kernel, bias = model.get_layer("score").get_weights()
+    model.get_layer("score").set_weights([kernel, bias + by * (-1.0) ** np.arange(channels)])
+    return model
+
+
+# Commands that take more of a model than scores: which channels it has, and the command.
+OF_SCORES = [
+    (1, "predict images --weights {}"),
+    (1, "predict images --weights {} --output-format probabilities.npy"),
+    (1, "predict images --weights {} --ray --workers 2"),
+    (1, "predict images --weights {} --objects"),
+    (2, "predict images --weights {} --output-format outlines"),
+    (1, "evaluate --weights {} --images images --masks masks"),
+    (1, "evaluate --weights {} --images images --masks masks --objects"),
+    (3, "evaluate --weights {} --images images --masks masks --objects --choose-thresholds"),
+]
+
+
+@follows("The scores of the model should be probabilities, in [0, 1].")
+@pytest.mark.parametrize(("channels", "command"), OF_SCORES)
+def test_scores_that_are_no_probabilities_are_told_before_the_first_image(
+    channels, command, place, capsys
+):
+    shifted(channels).save("my scores.keras")
+    before = sorted(place.rglob("*"))
+    status, said = say(command.format("'my scores.keras'"), capsys)
     assert status == 1
-    remedy = "keras.Sequential([model, keras.layers.Softmax()])"
-    assert f"by `{remedy}`, and save it again" in said
-    eval(remedy, {"keras": keras, "model": scores}).save("softmax.keras")
-    assert say("predict images --objects --weights softmax.keras", capsys)[0] == 0
+    assert said.count("scores of the model should be") == 1
+    assert sorted(place.rglob("*")) == before
+    end = "sigmoid" if channels == 1 else "softmax"
+    mended = run_typed(said, "Let the model end in one, by ")
+    assert mended == f"my scores_{end}.keras"
+    if "--ray" in command:
+        command = command.partition(" --ray")[0]
+    status, said = say(command.format(shlex.quote(mended)), capsys)
+    assert status == 0, said
+    label = 1 if channels == 1 else 0  # of the scores that are raised
+    if Path("predictions/a.png").exists():
+        assert set(np.unique(Image.open("predictions/a.png"))) == {label}
+
+
+@pytest.mark.filterwarnings("ignore:These layers of")
+def test_scores_that_are_no_probabilities_are_told_by_functions(place):
+    from keras_fcn.page.answers import find_model
+
+    scores, message = shifted(1), "scores of the model should be probabilities"
+    scores.save("scores.keras")
+    for call in (
+        lambda: keras_fcn.predict_into(scores, IMAGE, "labels.npy"),
+        lambda: keras_fcn.predict_folder(scores, "images", "out"),
+        lambda: keras_fcn.evaluate(scores, [(IMAGE, LABELS)]),
+        lambda: keras_fcn.evaluate(shifted(2), [(IMAGE, LABELS)], objects=True),
+        lambda: find_model("scores.keras"),
+        lambda: keras_fcn.inference.choose_thresholds(scores, [(IMAGE, LABELS)]),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
+    assert not Path("out").exists()
+    # scores of two classes have labels, and scores as they are may be asked for
+    assert keras_fcn.evaluate(shifted(2), [(IMAGE, LABELS * 0)])["mean_iou"] == 1
+    keras_fcn.predict_into(scores, IMAGE, "scores.npy", output="probabilities")
+    np.testing.assert_allclose(np.load("scores.npy"), predict(IMAGE, scores), rtol=1e-5)
+    # a network that is trained gets its activation, or is refused
+    trained = build(Recipe(".", weights="scores.keras"), 1, 3)
+    expected = scipy.special.expit(predict(IMAGE, scores))
+    np.testing.assert_allclose(predict(IMAGE, trained), expected, rtol=1e-4)
+    keras.Model(scores.inputs, scores.layers[-2].output * 2).save("twice.keras")
+    with pytest.raises(ValueError, match=message):
+        build(Recipe(".", weights="twice.keras"), 1, 3)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda x: keras.ops.sigmoid(x),
+        lambda x: keras.layers.Activation("sigmoid", name="end")(x),
+        lambda x: keras_fcn.layers.Predictions(None)(keras.layers.Activation("sigmoid")(x)),
+        lambda x: keras.layers.Rescaling(0.5, 0.5)(keras.layers.Activation("tanh")(x)),
+        lambda x: keras.ops.clip(x, 0, 1),
+        lambda x: keras.Sequential([keras.layers.Activation("sigmoid")])(x),
+    ],
+)
+def test_probabilities_are_taken_however_a_model_makes_them(end, place):
+    scores = shifted(1, 0)
+    model = keras.Model(scores.inputs, end(scores.outputs[0]))
+    assert keras_fcn.evaluate(model, [(IMAGE, LABELS)])["images"] == 1
+    nested = keras.Sequential([keras.Input((None, None, 3)), model])
+    assert keras_fcn.evaluate(nested, [(IMAGE, LABELS)])["images"] == 1
+
+
+@follows("The one channel of a file should be the probability of class 1")
+@pytest.mark.filterwarnings("ignore:Statistics for quantized")
+def test_an_export_of_scores_says_so(place, capsys):
+    shifted(1).save("scores.keras")
+    status, said = say("export --weights scores.keras --format onnx", capsys)
+    assert status == 0
+    assert "as without a sigmoid" in said
+    mended = run_typed(said, "Export ")
+    status, said = say(f"export --weights {mended} --format onnx", capsys)
+    assert status == 0
+    assert "warning" not in said
+    image = IMAGE[None].astype("float32")
+    scores, probabilities = (
+        keras_fcn.exports.open_export(path).predict(image)
+        for path in ("scores.onnx", "scores_sigmoid.onnx")
+    )
+    np.testing.assert_array_equal(scores > 0, probabilities > 0.5)
+    np.testing.assert_allclose(scipy.special.expit(scores), probabilities, rtol=1e-4)
+
+
+@follows(
+    "A model for predictions should make a map (batch, height, width, classes). Received: …, a "
+    "classifier",
+    "A model for predictions should take one image and make one map.",
+)
+@pytest.mark.parametrize(
+    ("make", "before"),
+    [(classifier, "Let it slide over the image: "), (two_outputs, "Save the part that you need: ")],
+)
+def test_a_file_that_makes_no_map_is_made_one_that_does(make, before, place, capsys):
+    make().save("mine's.keras")
+    status, said = say(["predict", "images", "--weights", "mine's.keras"], capsys)
+    assert status == 1
+    mended = run_typed(said, before)
+    if make is classifier:
+        for name in NAMES:
+            write(f"images/{name}.png", np.zeros((9, 12, 3)))
+    assert say(["predict", "images", "--weights", mended], capsys)[0] == 0
+
+
+def test_a_model_gets_a_place_for_its_classes_as_it_is_typed(place, capsys):
+    plain().save("plain.keras")
+    command = "evaluate --weights {} --images images --masks masks --objects --choose-thresholds"
+    status, said = say(command.format("plain.keras"), capsys)
+    assert status == 1
+    assert say(command.format(run_typed(said, "Append one: ")), capsys)[0] == 0
+
+
+def test_what_no_command_does_is_done_in_python(place, capsys):
+    keras_fcn.UNet(num_classes=257, filters=(2, 2)).save("257.keras")
+    status, said = say("predict images --weights 257.keras", capsys)
+    assert status == 1
+    assert "There is no command for more" in said
+    call = re.search(r"in Python call `([^`]+)`", said)[1]
+    assert eval(call, {"keras_fcn": keras_fcn, "image": IMAGE}).shape == (8, 12, 257)
+    keras_fcn.fully_convolutional(classifier(5)).save("slides.keras")
+    status, said = say("evaluate --weights slides.keras --images images --masks masks", capsys)
+    assert status == 1
+    assert "There is no command for that" in said
+    call = re.search(r"in Python call `([^`]+)`", said)[1]
+    names = {"keras_fcn": keras_fcn, "pairs": [(IMAGE, LABELS[2:-2, 2:-2])]}
+    assert eval(call, names)["images"] == 1
 
 
 # Tests of other files that follow the remedy of a message, or see it followed.

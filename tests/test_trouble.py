@@ -19,6 +19,7 @@ import keras_fcn
 from keras_fcn.commands import main
 from keras_fcn.inference import addresses, folders
 from keras_fcn.lock import locked
+from keras_fcn.training import fit
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "guides" / "trouble.md"
 ROWS = dict(re.findall(r"^\| (.+?) \| (.+?) \| .+ \|$", PAGE.read_text(), re.M))
@@ -248,6 +249,27 @@ def test_no_network(capsys, monkeypatch):
     options = ["--encoder", "vgg16", "--weights", "imagenet", "--batch-size", "1"]
     assert main([*TRAIN, *options]) == 1
     check("`--weights imagenet` without a network", capsys.readouterr().err)
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default:The log should have a row")
+def test_a_damaged_log(capsys, monkeypatch):
+    command = [*TRAIN[:5], "--epochs", "3", *TRAIN[7:], "--filters", "4", "8"]
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "finish", interrupt)
+        assert main(command) == 130
+    whole = Path("run/log.csv").read_bytes()
+    Path("run/log.csv").write_bytes(whole[: whole.index(b"\n") + 9])
+    capsys.readouterr()
+    assert main(command) == 0
+    row = "a damaged or missing `log.csv` of an interrupted run of `train`"
+    check(row, capsys.readouterr().err)
+    assert len(Path("run/log.csv").read_bytes().splitlines()) == 4
+    assert Path("run/log.damaged1.csv").read_bytes() == whole[: whole.index(b"\n") + 9]
 
 
 @pytest.mark.slow

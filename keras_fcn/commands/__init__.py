@@ -35,6 +35,8 @@ COMMANDS = (predict, evaluate, train, plan, tune, check_data, export, models, de
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 TERMINATED = 143
+NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)  # how a value may begin, and no option
+LACKING = re.compile(r"argument (--[\w-]+): expected (?:at least )?one argument")  # of argparse
 
 
 def main(arguments=None):
@@ -118,8 +120,26 @@ def _discard_output():
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser for values that begin with a minus sign.
+
+    What begins like a number is a value, for no option does, as in `--values -1=0`; argparse
+    takes that for one unless it is a number alone. A text is joined to its option.
+    """
+
+    def __init__(self, **settings):
+        super().__init__(**settings)
+        self._negative_number_matcher = NEGATIVE
+
+    def error(self, message):
+        """End with an error of usage, and with the way to give a text that begins with a minus."""
+        if match := LACKING.fullmatch(message):
+            message += f". A text that begins with a minus sign is joined to it, {match[1]}=-text"
+        super().error(message)
+
+
 def _parser():
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="keras-fcn",
         description="Fully convolutional networks and U-Nets for Keras. `keras-fcn COMMAND --help` "
         "says what a command takes.",

@@ -110,7 +110,9 @@ def _check_model(options, model):
         raise ValueError(
             "The model's map should have the size of the image, as the masks have. Received: "
             f"{options.weights!r}, which makes a map of {made[0]}x{made[1]} of {image[0]}x"
-            f"{image[1]} pixels. Call `keras_fcn.evaluate` with label maps of that size."
+            f"{image[1]} pixels. There is no command for that: in Python call "
+            f"`keras_fcn.evaluate(keras_fcn.load_model({options.weights!r}), pairs)`, of pairs of "
+            "an image and a label map of the size of its map."
         )
     if not options.choose_thresholds:
         return

@@ -149,7 +149,7 @@ def _how(kind):
 
 def pixel_label(text):
     """Return (value, label) of 255=1, or (colour, label) of 128,64,128=1."""
-    match = re.fullmatch(r"(-?\d+)=(\d+)|(\d+,\d+,\d+)=(\d+)", text)
+    match = re.fullmatch(r"(-?\d+)=(-?\d+)|(\d+,\d+,\d+)=(-?\d+)", text)
     if match is None:
         raise argparse.ArgumentTypeError(
             "each value or colour of the masks should come with its label, VALUE=LABEL or "

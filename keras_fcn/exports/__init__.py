@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from keras_fcn.arguments import check_choice
 from keras_fcn.atomic import replacing
-from keras_fcn.catalogue import classes_of
+from keras_fcn.catalogue import classes_of, file_of
 from keras_fcn.exports.formats import Exported
 from keras_fcn.exports.table import FORMATS, check_packages, open_export
 from keras_fcn.inference.engines import first_line, for_inference, in_float32
@@ -21,14 +22,15 @@ from keras_fcn.inference.quantize import (
     check_processor,
     check_quantized,
 )
-from keras_fcn.remedies import choose, spell
+from keras_fcn.label_maps import ROUNDING
+from keras_fcn.remedies import choose, remake, spell
 
 __all__ = ["Exported", "export", "open_export"]
 
 # What may differ at most, as a share of the range of the output, and where that share is
 # below what float32 resolves.
 TOLERANCE = 1e-3
-ROUNDING = 1e-6
+RESOLUTION = 1e-6
 
 
 def export(
@@ -89,6 +91,7 @@ def export(
         with replacing(path) as beside:
             free = _free_size(model)
             examples = [(images, call(free, images)) for images in example_images(free)]
+            _warn_of_scores(model, [expected for _, expected in examples])
             with _translating(model, format):
                 kind.write(for_inference(free), beside, classes_of(model))
                 exported = kind.open(beside)
@@ -162,6 +165,20 @@ def _check_model(model):
         )
 
 
+def _warn_of_scores(model, maps):
+    """Warn of one channel that is no probability, for who reads the file takes it for one."""
+    low, high = min(scores.min() for scores in maps), max(scores.max() for scores in maps)
+    if model.outputs[0].shape[-1] == 1 and (low < -ROUNDING or high > 1 + ROUNDING):
+        make = 'keras.Sequential([model, keras.layers.Activation("sigmoid")])'
+        warnings.warn(
+            "The one channel of a file should be the probability of class 1, in [0, 1]. Received: "
+            f"{model.name!r}, whose scores of noise are from {low:.3g} to {high:.3g}, as without "
+            f"a sigmoid. Export {remake(make, file_of(model), 'sigmoid')}; or take the scores as "
+            "they are, whose label is that they are above 0.",
+            stacklevel=3,
+        )
+
+
 def _free_size(model):
     """Return the model, or one with the same layers if its height or width is fixed."""
     height, width, channels = model.input_shape[1:]
@@ -226,7 +243,7 @@ def _compare(exported, examples, format):
                 "Nothing is written; export to another format."
             )
         difference = float(abs(received - expected).max())
-        if not difference <= max(ROUNDING, TOLERANCE * np.ptp(expected)):
+        if not difference <= max(RESOLUTION, TOLERANCE * np.ptp(expected)):
             raise ValueError(
                 f"The {format!r} file should give what Keras gives. Received: outputs that differ "
                 f"by up to {difference:.2g}, and Keras's lie in [{expected.min():.2g}, "

@@ -21,7 +21,7 @@ from keras_fcn.inference.outputs import open_output
 from keras_fcn.inference.predict import check_options, errors_of_an_image, predict_image
 from keras_fcn.inference.progress import track
 from keras_fcn.inference.quantize import as_calibration, fingerprint_of
-from keras_fcn.inference.results import Results
+from keras_fcn.inference.results import OF_OBJECTS, Results
 from keras_fcn.inference.sources import check_outputs, find_jobs
 from keras_fcn.remedies import spell
 
@@ -129,11 +129,10 @@ def predict_folder(
     check_model(model)
     if "calibration" in options:
         options["calibration"] = as_calibration(options["calibration"], white, max_pixels)
-    check_options(model, **options)
+    formats = parse_formats(output_format, objects)
+    check_options(model, takes="objects" if formats.keys() & OF_OBJECTS else "labels", **options)
     check_reading(white, max_pixels)
-    settings = Settings(
-        parse_formats(output_format, objects), gray, white, max_pixels, tuple(options.items())
-    )
+    settings = Settings(formats, gray, white, max_pixels, tuple(options.items()))
     with open_output(output) as place:
         results = Results(model, place.folder, settings.formats, gray)
         jobs = _count_pages(find_jobs(source, output), model.inputs[0].shape[-1])

@@ -79,7 +79,7 @@ def predict_into(
     check_model(model)
     options: dict = {"engine": engine, "precision": precision}
     options["test_time_augmentation"] = test_time_augmentation
-    check_options(model, tile_size, calibration=calibration, **options)
+    check_options(model, tile_size, calibration=calibration, takes=output, **options)
     options["calibration"] = fingerprint_of(calibration)
     image = check_image(image, model)
     folder = file.with_name(f"{file.name}.part")

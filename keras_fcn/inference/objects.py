@@ -10,7 +10,7 @@ import numpy as np
 from keras_fcn.arguments import check_choice
 from keras_fcn.catalogue import classes_of
 from keras_fcn.classes import Classes
-from keras_fcn.inference.predict import predict_image
+from keras_fcn.inference.predict import check_options, predict_image
 from keras_fcn.object_metrics import ObjectMetrics
 from keras_fcn.remedies import choose
 
@@ -152,6 +152,7 @@ def choose_thresholds(
     Raises:
         ValueError: without any pair.
     """
+    check_options(model, takes="objects", **options)
     known = [(predict_image(model, image, **options), truth) for image, truth in pairs]
     if not known:
         raise ValueError("There should be at least one image to choose by. Received: none.")

@@ -3,13 +3,14 @@
 import math
 import numbers
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from keras_fcn.arguments import check_choice
+from keras_fcn.catalogue import file_of
 from keras_fcn.inference.engines import compiled
 from keras_fcn.inference.images import check_image, check_model
 from keras_fcn.inference.memory import choose_tile_size, release
@@ -25,8 +26,9 @@ from keras_fcn.inference.tiles import (
     receptive_field_of,
     takes_size,
 )
-from keras_fcn.label_maps import to_labels
-from keras_fcn.remedies import choose
+from keras_fcn.label_maps import ROUNDING, to_labels
+from keras_fcn.private import operation_of
+from keras_fcn.remedies import choose, remake
 
 # Quarter turns, and whether the turned image is mirrored, by `test_time_augmentation`.
 SYMMETRIES = {
@@ -137,16 +139,59 @@ def check_options(
     engine: str = "keras",
     precision: str = "float32",
     calibration: "str | Path | Calibration | Sequence | None" = None,
+    takes: str = "labels",
     **averages,
 ) -> None:
-    """Raise for options that `predict_image` does not take for a model."""
+    """Raise for options that `predict_image` does not take for a model.
+
+    `takes` says what is made of the scores: "labels" or "objects", which `check_scores` looks
+    into, or "probabilities", the scores as they are.
+    """
     _check_averages(**averages)
-    compiled(model, engine, precision, calibration)
+    network = compiled(model, engine, precision, calibration)
     if isinstance(check_tile_size(tile_size), tuple):
         receptive_field_of(model)
     several = averages.get("test_time_augmentation") or list(averages.get("scales", (1,))) != [1]
     if several and (example := example_size(model)):
         _check_size(model, *reversed(example))
+    if takes == "objects" or (takes == "labels" and model.outputs[0].shape[-1] == 1):
+        check_scores(model, network)
+
+
+def check_scores(model: keras.Model, network: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Raise unless a model gives probabilities, of noise where its last layer does not say so.
+
+    Args:
+        model: Keras model.
+        network: the model as a function, of `keras_fcn.inference.engines.compiled`.
+    """
+    example = None if _ends_in_probabilities(model) else example_size(model)
+    if example is None:
+        return
+    noise = np.random.default_rng(0).random((*example[0], model.inputs[0].shape[-1]), "float32")
+    images = (noise, 255 * noise)  # for models of the one range and of the other
+    maps = [Pieces(model, network, image, None, SYMMETRIES[False]).whole() for image in images]
+    low, high = np.min(maps), np.max(maps)
+    if low < -ROUNDING or high > 1 + ROUNDING:
+        end = "sigmoid" if model.outputs[0].shape[-1] == 1 else "softmax"
+        make = f'keras.Sequential([model, keras.layers.Activation("{end}")])'
+        raise ValueError(
+            "The scores of the model should be probabilities, in [0, 1]. Received: those of "
+            f"{model.name!r}, from {low:.3g} to {high:.3g} of noise, as without a {end}. Let the "
+            f"model end in one, by {remake(make, file_of(model), end)}."
+        )
+
+
+def _ends_in_probabilities(model):
+    """Whether the last layer of a model, or of the last one nested in it, is a sigmoid or softmax.
+
+    False also for a layer of which nothing is known.
+    """
+    last = model
+    while outputs := getattr(last, "outputs", None):
+        last = operation_of(outputs[0])
+    names = {type(last).__name__, getattr(getattr(last, "activation", None), "__name__", "")}
+    return not {name.lower() for name in names}.isdisjoint({"sigmoid", "softmax"})
 
 
 def errors_of_an_image() -> tuple[type[Exception], ...]:

@@ -7,15 +7,16 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_fcn.catalogue import classes_of
+from keras_fcn.catalogue import classes_of, file_of
 from keras_fcn.inference.formats import geo_tags, writing
 from keras_fcn.inference.objects import ObjectSettings, find_objects
 from keras_fcn.inference.sources import Job
 from keras_fcn.inference.tiles import example_size
 from keras_fcn.label_maps import to_labels
-from keras_fcn.remedies import spell
+from keras_fcn.remedies import choose, spell
 
 MOST = 65535  # objects in a map of 16 bits
+OF_OBJECTS = {"objects", "outlines"}  # formats for which objects are found
 OBJECT_COLUMNS = (
     "number", "class", "area", "row", "column", "top", "left", "bottom", "right",
     "mean_probability", "mean_intensity",
@@ -49,10 +50,15 @@ class Results:
         if len(self.classes) > 256:
             raise ValueError(
                 "A label map has 8 bits, so it holds 256 classes at most. Received: a model of "
-                f"{len(self.classes)}. Call `keras_fcn.predict_image`."
+                f"{len(self.classes)}. "
+                + choose(
+                    "Call `keras_fcn.predict_image`.",
+                    "There is no command for more: in Python call `keras_fcn.predict_image("
+                    f"keras_fcn.load_model({file_of(model)!r}), image)`.",
+                )
             )
         self.palette = None if gray else self.classes.palette
-        objects = formats.keys() & {"objects", "outlines"}
+        objects = formats.keys() & OF_OBJECTS
         self.settings = ObjectSettings.of(model) if objects else None
         if objects and (example := example_size(model)):
             _check_size(*reversed(example))

@@ -15,6 +15,7 @@ from keras_fcn.cards import pretrained
 from keras_fcn.catalogue import classes_of, load_model
 from keras_fcn.classes import Classes
 from keras_fcn.inference import predict_image
+from keras_fcn.inference.predict import check_options
 from keras_fcn.label_maps import to_labels
 from keras_fcn.visualize import entropy_map, overlay
 
@@ -113,6 +114,7 @@ def _load(name, _changed):
             f"The page shows models of pictures with 1 or 3 channels. Received: {name}, which "
             f"takes {channels}. Call `keras_fcn.predict_image` with an array instead."
         )
+    check_options(model)
     if size == [None, None]:  # compiled here, so that an answer's time is that of predicting
         predict_image(model, np.zeros((64, 64, channels), "uint8"))
     return model, classes_of(model)

@@ -10,6 +10,7 @@ from keras_fcn import catalogue
 from keras_fcn.arguments import suggest
 from keras_fcn.cards import pretrained
 from keras_fcn.catalogue import from_pretrained, load_model
+from keras_fcn.inference.predict import check_options
 from keras_fcn.layers import Predictions
 from keras_fcn.remedies import given, spell
 from keras_fcn.training.recipe import ARCHITECTURE, FACTORIES
@@ -39,6 +40,8 @@ def build(recipe, num_classes, channels):
         if recipe.model in (None, found.get("model")):
             _check_channels(source, recipe, channels)
             _check_given(recipe, found)
+            if source.layers[-1].name != "predictions":  # which becomes a softmax or a sigmoid
+                check_options(source, takes="objects")  # the loss is of probabilities
             return rebuild(source, num_classes, recipe.dropout)
     given = {name: getattr(recipe, name) for name in ARCHITECTURE if name != "model"}
     given = {name: value for name, value in given.items() if value is not None}
@@ -135,7 +138,8 @@ def rebuild(source, num_classes, dropout=None):
             config["dtype"] = policy
         if CLASSES.fullmatch(layer.name) and "filters" in config:
             config["filters"] = num_classes
-        if layer.name == "predictions" and num_classes != source.output_shape[-1]:
+        fresh = num_classes != source.output_shape[-1]
+        if layer.name == "predictions" and (fresh or config["activation"] == "linear"):
             config["activation"] = "sigmoid" if num_classes == 1 else "softmax"
         if dropout is not None and isinstance(layer, keras.layers.Dropout):
             config["rate"] = dropout
