@@ -1,8 +1,10 @@
+import gc
+
 import keras
 import numpy as np
 
 from keras_fcn import UNet
-from keras_fcn.private import flat_layers, operation_of, without_numbers
+from keras_fcn.private import flat_layers, operation_of, without_numbers, without_traces
 
 MOVED = "Keras has moved what keras_fcn/private.py reaches for: "
 
@@ -29,3 +31,19 @@ def test_networks_without_numbers_leave_none_behind():
     small = UNet(filters=(4, 8))  # would give the large one its numbers
     assert all(weight._value is None for weight in large.weights), MOVED + "what waits for numbers"
     assert np.isfinite(small(np.zeros((1, 8, 8, 3)))).all()
+
+
+def graphs():
+    gc.collect()
+    return sum(type(thing).__name__ == "FuncGraph" for thing in gc.get_objects())
+
+
+def test_a_training_leaves_no_graph_behind():
+    before = graphs()
+    with without_traces():
+        model = keras.Sequential([keras.layers.Dense(2)])
+        model.compile("adam", "mse")
+        model.fit(np.zeros((4, 3)), np.zeros((4, 2)), verbose=0)
+        assert graphs() > before or keras.backend.backend() != "tensorflow"
+        del model
+    assert graphs() <= before, MOVED + "where TensorFlow registers gradients"

@@ -7,7 +7,7 @@ import keras_tuner
 
 from keras_fcn import catalogue
 from keras_fcn.arguments import check_positive_integer
-from keras_fcn.private import without_numbers
+from keras_fcn.private import without_numbers, without_traces
 from keras_fcn.remedies import spell
 from keras_fcn.training.fit import compile_model, make_optimizer
 from keras_fcn.training.labels import log_class_weights
@@ -62,7 +62,8 @@ class _HyperModel(keras_tuner.HyperModel):
                 f"{self.input_shape}` says. Received: images of {shape[-1]}. Pass `input_shape="
                 f"{(*self.input_shape[:-1], shape[-1])}` to {type(self).__name__}."
             )
-        return super().fit(hp, model, *args, **kwargs)
+        with without_traces():  # or a search would keep the weights of every trial
+            return super().fit(hp, model, *args, **kwargs)
 
     def compile(self, hp, model):
         """Compile the model with the optimizer and the loss that the values stand for.
