@@ -14,6 +14,7 @@ from keras_fcn.catalogue import set_classes
 from keras_fcn.losses import WeightedCrossentropy
 from keras_fcn.metrics import SegmentationMetrics
 from keras_fcn.optimizers import Muon
+from keras_fcn.private import without_traces
 from keras_fcn.remedies import given, spell
 from keras_fcn.training.callbacks import DivergenceError, ImageGrid, Keeper, Progress, make_board
 from keras_fcn.training.labels import (
@@ -189,7 +190,7 @@ def _fit(model, recipe, output, data, devices, keeper):
     mend(model, output, rows, steps)
     keeper.rows = rows
     on_terminal = sys.stdout.isatty()
-    with keeper:
+    with keeper, without_traces():
         if step // steps > len(rows):  # stopped between the last step of an epoch and its scores
             _validate(model, validation, step // steps - 1, [grid, keeper])
         for first, last in _stretches(step, recipe):
