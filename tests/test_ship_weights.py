@@ -59,6 +59,10 @@ def test_card_is_of_the_file_and_of_all_stages(data, pairs, tmp_path, scripts, m
     second = Recipe(str(data), weights="first/model.keras", **ARGUMENTS, **options)
     for recipe, output in ((first, "first"), (second, "second")):
         train(recipe, output)
+    record = json.loads((tmp_path / "first" / "training.json").read_text())
+    del record["result"]  # as if stopped in a second epoch
+    record["parameters"]["epochs"] = 2
+    (tmp_path / "first" / "training.json").write_text(json.dumps(record))
     scripts("ship_weights", "unet_isbi2012", "--run", "second", "--data", data,
             "--hardware", "a test", "--output", "shipped")  # fmt: skip
 
@@ -67,6 +71,8 @@ def test_card_is_of_the_file_and_of_all_stages(data, pairs, tmp_path, scripts, m
     assert card["sha256"] == sha256(file)
     assert card["arguments"] == {"input_shape": [None, None, 1], "num_classes": 2, **ARGUMENTS}
     assert len(card["commands"]) == 2
+    assert card["stopped"] == {"1": "after 1 of 2 epochs"}
+    assert card["training_minutes"] == 0
     assert str(tmp_path) not in json.dumps(card)
 
     model = keras_fcn.UNet(**card["arguments"], weights=str(file))

@@ -3,11 +3,12 @@
     python tools/ship_weights.py unet_camvid --run runs/unet_camvid --data path/to/camvid \
         --hardware "2 CPU cores, float32"
 
-Where the run went on from the model of another, the card has the commands of both; call it from the
-folder where they ran, if their paths are relative. Writes `NAME.weights.h5`, its kernels in half
-precision or, with `--bits 8`, in eight bits, and `NAME.json` into `--output`. The scores on the
-card are those of that file on the validation images of the run, whole, with and without test-time
-augmentation. Thresholds of cells and objects are chosen on the same images.
+Where the run went on from the model of another, the card has the commands of both, and says how
+far one came that was stopped before its end; call it from the folder where they ran, if their
+paths are relative. Writes `NAME.weights.h5`, its kernels in half precision or, with `--bits 8`, in
+eight bits, and `NAME.json` into `--output`. The scores on the card are those of that file on the
+validation images of the run, whole, with and without test-time augmentation. Thresholds of cells
+and objects are chosen on the same images.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from keras_fcn.classes import voc_palette
 from keras_fcn.datasets import SOURCES
 from keras_fcn.inference.objects import ObjectSettings, choose_settings, find_objects
 from keras_fcn.metrics import ObjectMetrics, SegmentationMetrics, rand_information_scores
+from keras_fcn.training.log import read_log
 from keras_fcn.training.network import describe
 from keras_fcn.training.recipe import FACTORIES
 from keras_fcn.visualize import PALETTES
@@ -85,7 +87,25 @@ def find_stages(run):
     weights = record["parameters"]["weights"]
     goes_on = str(weights).endswith(".keras")
     earlier = find_stages(Path(weights).parent) if goes_on else []
-    return [*earlier, record]
+    return [*earlier, record if "result" in record else describe_stopped(run, record)]
+
+
+def describe_stopped(run, record):
+    """Return the record of a run without an end, with what its log says of it."""
+    rows, _ = read_log(run)
+    seconds = sum(float(row["seconds"]) for row in rows.values())
+    stopped = f"after {len(rows)} of {record['parameters']['epochs']} epochs"
+    return {**record, "result": {"file": "best.keras", "seconds": seconds}, "stopped": stopped}
+
+
+def list_stopped(stages):
+    """Return the card's entry on commands that would give another network, run to their end."""
+    stopped = {
+        str(number): stage["stopped"]
+        for number, stage in enumerate(stages, start=1)
+        if "stopped" in stage
+    }
+    return {"stopped": stopped} if stopped else {}
 
 
 def hide_folders(command):
@@ -213,6 +233,7 @@ def main():
         **({"objects": objects} if objects else {}),
         "test_time_augmentation": data["test_time_augmentation"],
         "commands": [hide_folders(stage["command"]) for stage in stages],
+        **list_stopped(stages),
         "seed": record["seed"],
         "hardware": options.hardware,
         "training_minutes": round(sum(stage["result"]["seconds"] for stage in stages) / 60),
