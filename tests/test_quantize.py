@@ -236,8 +236,27 @@ def test_an_exported_file_is_a_quarter_and_knows_its_classes(folder, images, tmp
     expected = keras.ops.convert_to_numpy(model(images[0][None].astype("float32")))
     received = exported.predict(images[0][None].astype("float32"))
     assert 0 < abs(received - expected).mean() < 0.02
-    with pytest.raises(ValueError, match=r'`precision="int8"` is for `format=\'openvino\'`'):
-        keras_fcn.export(model, tmp_path / "x.onnx", "onnx", "int8", folder)
+    with pytest.raises(ValueError, match=r"is for `format='openvino'` and `format='onnx'`"):
+        keras_fcn.export(model, tmp_path / "x.tflite", "litert", "int8", folder)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "model.keras", "photos", "plain.bin", "plain.xml", "small.bin", "small.xml",
     ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("anywhere")
+@pytest.mark.parametrize(
+    "arguments", [{"batch_norm": True}, {"num_classes": 1, "classifier_activation": "sigmoid"}]
+)
+def test_an_onnx_file_in_integers(arguments, folder, tmp_path, rng):
+    model = build(rng, filters=(16, 32), **arguments)
+    plain, small = tmp_path / "plain.onnx", tmp_path / "small.onnx"
+    keras_fcn.export(model, plain, "onnx")
+    assert 0 < keras_fcn.export(model, small, "onnx", "int8", folder) < 1
+    assert small.stat().st_size < 0.5 * plain.stat().st_size
+    files = [keras_fcn.exports.open_export(path) for path in (plain, small)]
+    assert files[0].classes == files[1].classes == keras_fcn.classes_of(model)
+    for size in ((40, 56), (33, 70)):  # not that of the images that it is calibrated on
+        pixels = rng.integers(0, 256, (2, *size, 3)).astype("float32")
+        expected, received = (file.predict(pixels) for file in files)
+        assert 0 < abs(received - expected).mean() < 0.02

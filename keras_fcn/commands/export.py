@@ -35,8 +35,8 @@ def add(commands):
     export.add_argument(
         "--int8",
         action="store_true",
-        help="with --format openvino: integers of 8 bits, faster on processors that have them, "
-        "and a quarter of the size",
+        help="with --format openvino or onnx: integers of 8 bits, faster on processors that have "
+        "them, and a quarter of the size",
     )
     add_calibration(export)
     export.set_defaults(run=run)

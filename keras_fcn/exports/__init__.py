@@ -23,7 +23,7 @@ from keras_fcn.inference.quantize import (
     check_quantized,
 )
 from keras_fcn.label_maps import ROUNDING
-from keras_fcn.remedies import choose, remake, spell
+from keras_fcn.remedies import choose, given, remake, spell
 
 __all__ = ["Exported", "export", "open_export"]
 
@@ -56,8 +56,8 @@ def export(
             beside it), `.tflite` (LiteRT) or `.zip` (BioImage Model Zoo); for
             `"saved_model"` the folder. It must not exist.
         format: `"saved_model"`, `"onnx"`, `"litert"`, `"openvino"` or `"bioimageio"`.
-        precision: "float32", or "int8" for `"openvino"`: convolutions in integers of 8 bits,
-            a quarter of the size.
+        precision: "float32", or "int8" for `"openvino"` and `"onnx"`: convolutions in integers
+            of 8 bits, a quarter of the size.
         calibration: for "int8" at least 10 images such as the network is for, as in
             `keras_fcn.predict_image`.
 
@@ -114,10 +114,11 @@ def _calibrate(model, format, precision, calibration):
     if FORMATS[format].quantize is None:
         name = choose('`precision="int8"`', "`--int8`")
         raise ValueError(
-            f"{name} is for {spell('format', 'openvino')}. Received: format={format!r}. Pass the "
-            "one or leave out the other."
+            f"{name} is for {spell('format', 'openvino')} and {spell('format', 'onnx')}. Received: "
+            f"{given('format', format)}. Pass one of them or leave out {name}."
         )
-    check_packages("int8", ("nncf",))
+    if format == "openvino":
+        check_packages("int8", ("nncf",))
     check_processor()
     return calibration_images(model, calibration)
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from keras_fcn.atomic import write_json
 from keras_fcn.classes import Classes
-from keras_fcn.inference.quantize import quantize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,19 +124,6 @@ def write_openvino(model, path, classes):
     del converted  # it holds the file of the weights
     plain.unlink()
     plain.with_suffix(".bin").unlink()
-
-
-def quantize_openvino(path, batches):
-    """Let the network in OpenVINO's two files compute in integers of 8 bits."""
-    import openvino
-
-    core = openvino.Core()
-    core.set_property({"ENABLE_MMAP": False})  # the files are written anew
-    network = core.read_model(path)
-    classes = network.get_rt_info(["classes"]).value
-    network = quantize(network, batches)
-    network.set_rt_info(classes, ["classes"])
-    openvino.serialize(network, path)
 
 
 def open_openvino(path):

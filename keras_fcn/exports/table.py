@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from keras_fcn.exports import bioimageio, formats
+from keras_fcn.exports import bioimageio, formats, integers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,12 @@ FORMATS = {
         "", (), "tensorflow", formats.write_saved_model, formats.open_saved_model
     ),
     "onnx": Format(
-        ".onnx", ("tf2onnx", "onnx"), "onnxruntime", formats.write_onnx, formats.open_onnx
+        ".onnx",
+        ("tf2onnx", "onnx"),
+        "onnxruntime",
+        formats.write_onnx,
+        formats.open_onnx,
+        quantize=integers.quantize_onnx,
     ),
     "litert": Format(
         ".tflite",
@@ -44,7 +49,7 @@ FORMATS = {
         formats.write_openvino,
         formats.open_openvino,
         lambda path: (path.with_suffix(".bin"),),
-        formats.quantize_openvino,
+        integers.quantize_openvino,
     ),
     "bioimageio": Format(
         ".zip",
