@@ -1,6 +1,6 @@
 """How well a model segments images: what `keras-fcn evaluate` does."""
 
-import concurrent.futures
+import functools
 import math
 import os
 import warnings
@@ -13,11 +13,12 @@ from keras_fcn.catalogue import classes_of
 from keras_fcn.classes import unique
 from keras_fcn.evaluation_record import Scored, digest_of
 from keras_fcn.evaluation_report import open_report, outline_panels, paint_panels
-from keras_fcn.inference import predict_image, predict_objects
+from keras_fcn.inference import ObjectSettings, find_objects
+from keras_fcn.inference.batches import in_batches, read_ahead
 from keras_fcn.inference.folders import DEFAULTS
 from keras_fcn.inference.images import check_model
 from keras_fcn.inference.ledger import fingerprint
-from keras_fcn.inference.predict import check_options, errors_of_an_image
+from keras_fcn.inference.predict import check_options, errors_of_an_image, predict_images
 from keras_fcn.inference.progress import track
 from keras_fcn.inference.quantize import fingerprint_of
 from keras_fcn.metrics import SegmentationMetrics
@@ -124,26 +125,63 @@ def _elements(data):
             yield None, element
         return
     names = getattr(data, "names", [None] * len(data))
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        coming = [pool.submit(data.__getitem__, number) for number in range(min(1, len(data)))]
-        for number, name in enumerate(names):
-            if number + 1 < len(data):
-                coming.append(pool.submit(data.__getitem__, number + 1))
-            try:
-                element = coming.pop(0).result()
-            except errors_of_an_image() as error:
-                element = error
-            yield name, element
+    coming = read_ahead(data.__getitem__, range(len(data)), _count_pixels)
+    for name, future in zip(names, coming, strict=True):
+        try:
+            element = future.result()
+        except errors_of_an_image() as error:
+            element = error
+        yield name, element
+
+
+def _count_pixels(element):
+    return math.prod(np.shape(element[0])[:-1])
+
+
+class _Batch:
+    """Images of one shape, which go through the network together when the first is asked for."""
+
+    def __init__(self, scorer, images):
+        self.scorer, self.images = scorer, images
+
+    @functools.cached_property
+    def _predictions(self):
+        return predict_images(self.scorer.model, self.images, **self.scorer.options)
+
+    def __getitem__(self, number):
+        prediction = self._predictions[number]
+        if isinstance(prediction, Exception):
+            raise prediction
+        return prediction
+
+
+def _predicted(scorer, pairs):
+    """Yield the name of each image, its image and label map or the error, and a function of none.
+
+    That predicts it, with the small images of its shape beside it, whether or not these are
+    asked for: so an evaluation that goes on gives the scores of an undisturbed one.
+    """
+    for batch in in_batches(pairs, _shape):
+        images = [found[0] for _, found in batch if not isinstance(found, Exception)]
+        together = _Batch(scorer, images)
+        for number, (name, found) in enumerate(batch):
+            yield name, found, functools.partial(together.__getitem__, number)
+
+
+def _shape(entry):
+    _, found = entry
+    return None if isinstance(found, Exception) or found[0].ndim < 2 else found[0].shape
 
 
 def _evaluate(scorer, data, report, scored):
     """Return the scores of the data, and report them."""
     total, failed, count = scorer.metric(), {}, 0
-    for name, found in track(read_pairs(data), "Evaluating", _length(data)):
+    pairs = track(read_pairs(data), "Evaluating", _length(data))
+    for name, found, predict in _predicted(scorer, pairs):
         try:
             if isinstance(found, Exception):
                 raise found
-            own, panels, digest = _score(scorer, name, *found, report, scored)
+            own, panels, digest = _score(scorer, name, *found, predict, report, scored)
         except errors_of_an_image() as error:
             failed[name] = error
             continue
@@ -168,7 +206,7 @@ def _evaluate(scorer, data, report, scored):
     return scores
 
 
-def _score(scorer, name, image, truth, report, scored):
+def _score(scorer, name, image, truth, predict, report, scored):
     """Return the metric of one image, the pictures of it if it may be among the worst, its digest.
 
     What an earlier evaluation has scored is not predicted again.
@@ -185,7 +223,7 @@ def _score(scorer, name, image, truth, report, scored):
             if panels is not None:
                 return own, panels, digest
             own = scorer.metric()  # the pictures are drawn again
-    prediction = scorer.predict(name, image, truth)
+    prediction = scorer.predict(name, truth, predict)
     own.update_state(truth, prediction)
     panels = None
     if report is not None and report.takes(scorer.scores(own)[scorer.rank]):
@@ -217,10 +255,10 @@ class _Scorer:
         legend: of the picture of the worst images: {name: colour}.
     """
 
-    def predict(self, name, image, truth):
-        """Return the prediction, of the size of the truth."""
+    def predict(self, name, truth, predict):
+        """Return the prediction, of the size of the truth, by what predicts one image."""
         self.check(name, truth)
-        prediction = self.function(self.model, image, **self.options)
+        prediction = self.finish(predict())
         if truth.shape != prediction.shape:
             raise ValueError(
                 "A label map should have the size of the prediction. Received: one of "
@@ -232,10 +270,15 @@ class _Scorer:
 class _Objects(_Scorer):
     """Instance maps: 0 background, else the number of the object."""
 
-    rank, metric, function = "object_f1", ObjectMetrics, staticmethod(predict_objects)
+    rank, metric = "object_f1", ObjectMetrics
 
     def __init__(self, model, options):
         self.model, self.options, self.legend, self.ignore = model, options, {}, None
+        self.settings = ObjectSettings.of(model)
+
+    def finish(self, prediction):
+        """Return the objects in the probabilities."""
+        return find_objects(prediction, self.settings)
 
     def check(self, name, truth):
         """Raise for what numbers no objects."""
@@ -268,7 +311,7 @@ class _Objects(_Scorer):
 class _Pixels(_Scorer):
     """Label maps: a class for each pixel, or void."""
 
-    rank, function = "mean_iou", staticmethod(predict_image)
+    rank = "mean_iou"
 
     def __init__(self, model, ignore, options):
         self.classes = classes_of(model)
@@ -276,6 +319,10 @@ class _Pixels(_Scorer):
         self.model, self.options = model, {"output": "labels", **options}
         self.names = unique(self.classes.names)
         self.legend = dict(zip(self.names, self.classes.palette.tolist(), strict=True))
+
+    def finish(self, prediction):
+        """Return the labels, as they are predicted."""
+        return prediction
 
     def metric(self):
         """Return a metric that has seen nothing."""

@@ -111,7 +111,8 @@ class OneProcess:
         for group in groups:
             self.groups.append(len(group))
             outcome = clusters.Outcome()
-            if not any(Path(job.image).name in self.deadly for job in group):
+            images = [Path(job.image).name for batch in group for job in batch]
+            if not self.deadly.intersection(images):
                 outcome.done, outcome.failed = self.pipelines[0].run(group, outcome)
             yield outcome
 
@@ -127,6 +128,18 @@ def one_process(monkeypatch):
     monkeypatch.setattr(clusters, "_quiet", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(clusters, "_work", fake.work)
     return fake
+
+
+def test_images_that_go_together_stay_together(model, tmp_path, rng, one_process):
+    for number in range(20):
+        path = tmp_path / "tiles" / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (24, 31, 3), "uint8")).save(path)
+    formats = ["labels", "probabilities"]
+    predict_folder(model, tmp_path / "tiles", tmp_path / "alone", output_format=formats)
+    predict_folder(model, tmp_path / "tiles", tmp_path / "many", output_format=formats, ray=True)
+    assert one_process.groups == [1, 1]  # of 16 and of 4
+    same(tmp_path / "alone", tmp_path / "many")
 
 
 def test_an_image_that_processes_die_of_is_set_aside(model, photos, tmp_path, one_process):

@@ -22,6 +22,7 @@ from keras_fcn import (
 from keras_fcn.classes import Classes
 from keras_fcn.commands import main
 from keras_fcn.datasets import Pairs
+from keras_fcn.inference.predict import predict_images
 from keras_fcn.lock import locked
 from keras_fcn.object_metrics import ObjectMetrics
 
@@ -267,13 +268,13 @@ def count_predictions(monkeypatch, fail_from=None):
     """Return the list of the images predicted from now on; one of them stops as by Ctrl-C."""
     predicted = []
 
-    def predict(model, image, **options):
+    def predict(model, images, **options):
         if len(predicted) == fail_from:
             raise KeyboardInterrupt
-        predicted.append(image.shape[:2])
-        return predict_image(model, image, **options)
+        predicted.extend(image.shape[:2] for image in images)
+        return predict_images(model, images, **options)
 
-    monkeypatch.setattr(evaluation._Pixels, "function", staticmethod(predict))
+    monkeypatch.setattr(evaluation, "predict_images", predict)
     return predicted
 
 
@@ -324,10 +325,30 @@ def test_pictures_that_are_gone_are_drawn_again(model, pairs, tmp_path):
 def test_objects_go_on_too(model, pairs, tmp_path, monkeypatch):
     data = [(image, predict_objects(model, image)) for image, _ in pairs]
     expected = evaluate(model, data, objects=True, output=tmp_path)
-    predicted = []
-    monkeypatch.setattr(evaluation._Objects, "function", staticmethod(predicted.append))
+    predicted = count_predictions(monkeypatch)
     assert evaluate(model, data, objects=True, output=tmp_path) == expected
     assert not predicted
+
+
+def test_small_images_go_together_also_where_some_are_scored(model, tmp_path, rng, monkeypatch):
+    images = rng.integers(0, 256, (20, 24, 31, 3), "uint8")
+    masks = rng.integers(0, 3, (20, 24, 31), "uint8")
+    named = [(*pair, f"photo {n}") for n, pair in enumerate(zip(images, masks, strict=True))]
+    expected = evaluate(model, named)
+    labels = [predict_image(model, image, output="labels") for image in images]
+    right = np.mean(np.asarray(labels) == masks)
+    assert expected["pixel_accuracy"] == pytest.approx(right)
+    for objects in (False, True):
+        output = tmp_path / str(objects)
+        expected = evaluate(model, named, objects=objects, output=output)
+        before = contents(output)
+        counts = output / ".scored" / "counts.jsonl"
+        lines = counts.read_text().splitlines(keepends=True)
+        counts.write_text("".join(lines[:18] + lines[19:]))
+        predicted = count_predictions(monkeypatch)
+        assert evaluate(model, named, objects=objects, output=output) == expected
+        assert len(predicted) == 4  # the last batch
+        assert contents(output) == before
 
 
 def test_other_weights_or_options_are_refused(model, pairs, tmp_path, rng):

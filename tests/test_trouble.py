@@ -44,9 +44,9 @@ def place(tmp_path, monkeypatch, rng):
         Path(name).mkdir(parents=True)
     for number in range(3):
         for folder in ("photos", "data/images"):
-            pixels = rng.integers(0, 256, (20, 28, 3), "uint8")
+            pixels = rng.integers(0, 256, (20, 28 + number, 3), "uint8")  # each alone
             Image.fromarray(pixels).save(f"{folder}/{number}.png")
-        labels = rng.integers(0, 2, (20, 28), "uint8")
+        labels = rng.integers(0, 2, (20, 28 + number), "uint8")
         Image.fromarray(labels).save(f"data/masks/{number}.png")
 
 
@@ -99,8 +99,8 @@ SLOW = """
 import sys, time
 from keras_fcn import commands
 from keras_fcn.inference import addresses, folders
-predict = folders.predict_image
-folders.predict_image = lambda *a, **k: time.sleep(0.5) or predict(*a, **k)
+predict = folders.predict_images
+folders.predict_images = lambda *a, **k: time.sleep(0.5) or predict(*a, **k)
 sys.argv = ["keras-fcn", *sys.argv[1:]]
 sys.exit(commands.main())
 """
@@ -173,27 +173,27 @@ def test_other_settings_of_a_training(capsys):
 
 
 def test_a_lost_share(capsys, monkeypatch):
-    predict = folders.predict_image
+    predict = folders.predict_images
 
     def lose(*arguments, **options):
         if Path("photos").exists():
             Path("photos").rename("away")
         return predict(*arguments, **options)
 
-    for number in range(3, 9):  # some are read ahead
+    for number in range(3, 40):  # some are read ahead
         shutil.copy("photos/0.png", f"photos/{number}.png")
     with monkeypatch.context() as patch:
-        patch.setattr(folders, "predict_image", lose)
+        patch.setattr(folders, "predict_images", lose)
         assert main(PREDICT) == 1
     check("the share with the images is lost during `predict`", capsys.readouterr().err)
     assert len(list(Path("predictions").glob("*_overlay.png"))) >= 1
     Path("away").rename("photos")
     assert main(PREDICT) == 0
-    assert len(list(Path("predictions").glob("*_overlay.png"))) == 9
+    assert len(list(Path("predictions").glob("*_overlay.png"))) == 40
 
 
 def test_a_lost_share_of_the_predictions(capsys, monkeypatch):
-    predict = folders.predict_image
+    predict = folders.predict_images
 
     def lose(*arguments, **options):
         if Path("predictions").exists():
@@ -201,7 +201,7 @@ def test_a_lost_share_of_the_predictions(capsys, monkeypatch):
         return predict(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(folders, "predict_image", lose)
+        patch.setattr(folders, "predict_images", lose)
         assert main(PREDICT) == 1
     check("the share of the predictions is lost", capsys.readouterr().err)
     assert not Path("predictions").exists()  # nothing is written to what is below the share

@@ -22,12 +22,13 @@ from pathlib import Path
 import keras
 
 from keras_fcn.inference.addresses import place_of
+from keras_fcn.inference.batches import wanted
 from keras_fcn.inference.outputs import open_output
 from keras_fcn.inference.progress import track
 from keras_fcn.inference.results import Results
 from keras_fcn.remedies import choose, on_the_command_line, spell
 
-GROUP = 16  # images that a process is handed at once
+GROUP = 16  # batches, mostly of one image, that a process is handed at once
 SPREAD = 4  # groups for each process at least, where there are so many images
 TRIES = 4  # of a group whose process dies; then of each of its images alone
 LOST = 20  # groups, or images, of which all tries failed; of more the fault is elsewhere
@@ -37,12 +38,14 @@ MEMORY = 2**28  # bytes that Ray keeps for what goes between processes, beside t
 AUTO = "auto"
 
 
-def run(pipeline, jobs: list, book, address: bool | str, workers: int | None) -> tuple[dict, dict]:
+def run(
+    pipeline, batches: list, book, address: bool | str, workers: int | None
+) -> tuple[dict, dict]:
     """Predict the images of jobs in several processes.
 
     Args:
         pipeline: `keras_fcn.inference.folders.Pipeline` of this process.
-        jobs: what is to be done.
+        batches: lists of jobs, of `keras_fcn.inference.batches.batches_of`.
         book: what is told by `add` and `fail` of each, as a `Ledger`.
         address: "HOST:PORT" or "auto" of a cluster of Ray; True for this machine, unless Ray runs
             in this process already.
@@ -56,6 +59,7 @@ def run(pipeline, jobs: list, book, address: bool | str, workers: int | None) ->
         ConnectionError: when no cluster answers, or it is lost.
         ValueError: for another address or number.
     """
+    jobs = wanted(batches)
     _check(pipeline, jobs, address, workers)
     if not jobs:
         return {}, {}
@@ -66,10 +70,10 @@ def run(pipeline, jobs: list, book, address: bool | str, workers: int | None) ->
         make = {"model": [reference], "output": str(pipeline.output.place)}
         make |= {"settings": pipeline.settings, "shell": choose(False, True)}
         make["here"] = str(Path.cwd())
-        count, share = _share(ray, workers, len(jobs))
+        count, share = _share(ray, workers, len(batches))
         done: dict = {}
         failed: dict = {}
-        left, lost = jobs, 0
+        left, lost = batches, 0
         for most in (GROUP, 1):  # what processes died with is tried again, each image alone
             size = max(1, min(most, len(left) // (SPREAD * count)))
             groups = [left[start : start + size] for start in range(0, len(left), size)]
@@ -80,10 +84,10 @@ def run(pipeline, jobs: list, book, address: bool | str, workers: int | None) ->
                 if lost > LOST:
                     raise ChildProcessError(_deadly("Images should", f"{lost} groups"))
             seen = done.keys() | failed.keys()
-            left = [job for job in left if str(job.image) not in seen]
+            left = [[job] for job in wanted(left) if str(job.image) not in seen]
             if not left:
                 break
-    for job in left:
+    for job in wanted(left):
         failed[str(job.image)] = _deadly("An image should", "one")
         book.fail(str(job.image), failed[str(job.image)])
     return done, failed
@@ -152,7 +156,9 @@ class Worker:
         with warnings.catch_warnings(record=True) as told:
             warnings.simplefilter("default", UserWarning)
             try:
-                outcome.done, outcome.failed = self.pipeline.run(pickle.loads(row["jobs"]), outcome)
+                outcome.done, outcome.failed = self.pipeline.run(
+                    pickle.loads(row["batches"]), outcome
+                )
             except Exception as error:  # what ends the whole run
                 outcome.error = _portable(error)
         outcome.warnings = [
@@ -288,7 +294,9 @@ def _no_cluster(address, error):
     return ConnectionError(
         "A cluster of Ray should answer, with this machine in it. Received: "
         f"{'no start of one here' if address is None else repr(address)}: {first}. See `ray "
-        "status`; on another machine, join by `ray start --address HOST:PORT` first."
+        "status`; on another machine, join by `ray start --address HOST:PORT` first; to a cluster "
+        "with a token, which `ray get-auth-token` shows there, connect with RAY_AUTH_MODE=token "
+        "in the environment."
     )
 
 
@@ -323,7 +331,7 @@ def _share(ray, workers, most):
 def _work(ray, groups, make, count, share):
     """Yield what comes of each group, in the order in which they are done."""
     tries = ray.remote(num_cpus=0)(Tries).remote()
-    rows = [{"number": n, "jobs": pickle.dumps(group)} for n, group in enumerate(groups)]
+    rows = [{"number": n, "batches": pickle.dumps(group)} for n, group in enumerate(groups)]
     outcomes = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         Worker,
         fn_constructor_kwargs=make | {"tries": tries},

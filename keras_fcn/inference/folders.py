@@ -1,24 +1,29 @@
 """Predictions of many images into a folder."""
 
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+import itertools
+import math
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_fcn.arguments import check_reading
 from keras_fcn.datasets.images import read_image
 from keras_fcn.datasets.stacks import count_pages, read_stack
 from keras_fcn.inference import ledger
 from keras_fcn.inference.addresses import copied, opened, place_of
+from keras_fcn.inference.batches import batches_of, in_batches, is_enough, read_ahead, wanted
 from keras_fcn.inference.formats import is_tiff, parse_formats
 from keras_fcn.inference.images import check_model
 from keras_fcn.inference.outputs import open_output
-from keras_fcn.inference.predict import check_options, errors_of_an_image, predict_image
+from keras_fcn.inference.predict import check_options, errors_of_an_image, predict_images
 from keras_fcn.inference.progress import track
 from keras_fcn.inference.quantize import as_calibration, fingerprint_of
 from keras_fcn.inference.results import OF_OBJECTS, Results
@@ -34,7 +39,6 @@ DEFAULTS = {
     "calibration": None,
 }
 AT_ONCE = 32  # addresses of which the beginning is read
-AHEAD = 2  # images that are read, or wait to be written, beside the one that is predicted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,14 +176,14 @@ class Pipeline:
         self.model, self.channels = model, model.inputs[0].shape[-1]
         self.results, self.output, self.settings = results, output, settings
         self.predict = functools.partial(
-            predict_image, model, output=results.takes, **dict(settings.options)
+            predict_images, model, output=results.takes, **dict(settings.options)
         )
 
-    def run(self, jobs: list, book, progress: Callable = iter) -> tuple[dict, dict]:
+    def run(self, batches: list, book, progress: Callable = iter) -> tuple[dict, dict]:
         """Predict the images of jobs.
 
         Args:
-            jobs: what is to be done.
+            batches: lists of jobs, of `keras_fcn.inference.batches.batches_of`.
             book: what is told by `add` and `fail` of each, as a `Ledger`.
             progress: function that yields the jobs and shows how far it is.
 
@@ -196,7 +200,7 @@ class Pipeline:
             failed[str(job.image)] = str(error)
             book.fail(str(job.image), str(error))
 
-        def settle(job, writing):
+        def settle(job, writing, _):
             try:
                 done[str(job.image)] = writing.result()
             except OSError:  # what can't be written now can't be later
@@ -205,26 +209,48 @@ class Pipeline:
                 set_aside(job, error)
 
         with (
-            concurrent.futures.ThreadPoolExecutor(1) as reading,
+            contextlib.closing(self._predict(batches)) as predicted,
             concurrent.futures.ThreadPoolExecutor(1) as writing,
         ):
-            files: list = [reading.submit(self._read, job) for job in jobs[:AHEAD]]
-            written = []
-            for number, job in enumerate(progress(jobs)):
-                if number + AHEAD < len(jobs):
-                    files.append(reading.submit(self._read, jobs[number + AHEAD]))
-                try:
-                    images, files[number] = files[number].result(), None
-                    pages = _predict(images, self.predict)
-                except errors_of_an_image() as error:
-                    set_aside(job, error)
+            written: list = []
+            for job, (pages, pixels) in zip(progress(wanted(batches)), predicted, strict=True):
+                if isinstance(pages, Exception):
+                    set_aside(job, pages)
                     continue
-                written.append((job, writing.submit(self._write, book, job, pages)))
-                while len(written) > (AHEAD if job.pages is None else 0):
+                written.append((job, writing.submit(self._write, book, job, pages), pixels))
+                while written and (job.pages or is_enough(pixels for *_, pixels in written[1:])):
                     settle(*written.pop(0))
-            for pair in written:
-                settle(*pair)
+            for entry in written:
+                settle(*entry)
         return done, failed
+
+    def _predict(self, batches):
+        """Yield the pages and the pixels of the images that are wanted, or the error of one."""
+        jobs = [job for batch in batches for job in batch]
+        with contextlib.closing(read_ahead(self._read, jobs, _count_pixels)) as coming:
+            for batch in batches:
+                found = [_result(future) for future in itertools.islice(coming, len(batch))]
+                for job, pages in zip(batch, self._predict_batch(found), strict=True):
+                    if not job.done:
+                        yield pages
+
+    def _predict_batch(self, found):
+        """Return the pages and the pixels of each image of a batch, or its error."""
+        predicted: list = [(error, 0) for error in found]
+        alike = collections.defaultdict(list)  # EXIF may turn one
+        for number, images in enumerate(found):
+            if isinstance(images, Exception):
+                continue
+            if len(images) == 1:
+                alike[images[0].shape].append(number)
+            else:
+                predicted[number] = _predict_pages(images, self.predict), _count_pixels(images)
+        for numbers in alike.values():
+            images = [found[number][0] for number in numbers]
+            for number, image, one in zip(numbers, images, self.predict(images), strict=True):
+                pages = one if isinstance(one, Exception) else [(image, one)]
+                predicted[number] = pages, _count_pixels([image])
+        return predicted
 
     def _read(self, job):
         """Return the images of a file: a list of one, or of the pages of a stack."""
@@ -242,10 +268,32 @@ class Pipeline:
         return job.files(self.output.place, self.results.formats)
 
 
+def _result(future):
+    """Return what was read, or the error that one image may cause."""
+    try:
+        return future.result()
+    except errors_of_an_image() as error:
+        return error
+
+
+def _count_pixels(images):
+    return sum(math.prod(image.shape[:2]) for image in images)
+
+
+def _predict_pages(images, predict):
+    """Yield the pairs of images and predictions of a stack, each made as it is written."""
+    for batch in in_batches(images, np.shape):
+        for image, prediction in zip(batch, predict(batch), strict=True):
+            if isinstance(prediction, Exception):
+                raise prediction
+            yield image, prediction
+
+
 def _do(jobs, book, pipeline, ray, workers):
     """Predict what is missing, here or by Ray."""
-    skipped = [job for job in jobs if book.done.issuperset(job.names)]
-    todo = [job for job in jobs if not book.done.issuperset(job.names)]
+    jobs = [dataclasses.replace(job, done=book.done.issuperset(job.names)) for job in jobs]
+    # with a missing image those of its batch are predicted again, or it would get other scores
+    todo = [batch for batch in batches_of(jobs) if wanted([batch])]
     pipeline.output.sync()  # the record, which says that the files to come are this package's
     try:
         if not ray:
@@ -262,7 +310,7 @@ def _do(jobs, book, pipeline, ray, workers):
         raise
     pipeline.output.sync()
     done, failed = ({x: found[x] for x in images if x in found} for found in (done, failed))
-    return FolderResult(done, [str(job.image) for job in skipped], failed)
+    return FolderResult(done, [str(job.image) for job in jobs if job.done], failed)
 
 
 def _follow(output, jobs):
@@ -288,13 +336,6 @@ def _count_pages(jobs, channels):
         return list(map(count, jobs))
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(count, jobs))
-
-
-def _predict(images, predict):
-    """Return the pairs of images and predictions; of a stack each is made as it is written."""
-    if len(images) == 1:
-        return [(images[0], predict(images[0]))]
-    return ((image, predict(image)) for image in images)
 
 
 def _currency(jobs, results, output):

@@ -1,5 +1,6 @@
 """Predict class probabilities for one image of any size."""
 
+import contextlib
 import math
 import numbers
 import sys
@@ -37,6 +38,8 @@ SYMMETRIES = {
     "dihedral": [(turns, mirrored) for turns in range(4) for mirrored in (False, True)],
 }
 OUTPUTS = ("probabilities", "labels")
+# With other values of these options images are not in the network at once.
+ALONE = {"tile_size": None, "test_time_augmentation": False, "scales": (1,)}
 
 
 def predict_image(
@@ -131,6 +134,41 @@ def predict_image(
         total += _resize_to(scores, image.shape[:2])
     scores = np.asarray(total / len(scales))
     return to_labels(scores) if output == "labels" else scores
+
+
+def predict_images(
+    model: keras.Model, images: Sequence[np.ndarray], **options
+) -> list[np.ndarray | Exception]:
+    """Predict images of one shape, in the network at once where nothing is averaged or in tiles.
+
+    Args:
+        model: Keras model, as `predict_image` takes it.
+        images: arrays of one shape, as `predict_image` takes them.
+        **options: those of `predict_image`.
+
+    Returns:
+        For each image what `predict_image` gives, to rounding, or the error that it raises.
+    """
+    plain = {name: value for name, value in options.items() if name not in ALONE}
+    if len(images) > 1 and all(options.get(name, value) == value for name, value in ALONE.items()):
+        with contextlib.suppress(*errors_of_an_image()):  # one by one it is seen of which
+            return _predict_together(model, images, **plain)
+    predictions: list = []
+    for image in images:
+        try:
+            predictions.append(predict_image(model, image, **options))
+        except errors_of_an_image() as error:
+            predictions.append(error)
+    return predictions
+
+
+def _predict_together(model, images, output="probabilities", **engine):
+    network = compiled(model, **engine)
+    views = [View(model, check_image(image, model)) for image in images]
+    maps = _call(model, network, np.stack([view.crop() for view in views]))
+    if views[0].mirrored:
+        maps = [_trim(scores, view) for scores, view in zip(maps, views, strict=True)]
+    return [to_labels(scores) for scores in maps] if output == "labels" else list(maps)
 
 
 def check_options(
@@ -296,7 +334,7 @@ class Pieces:
         )
 
     def _call(self, part):
-        return _call(self.model, self.network, part)
+        return _call(self.model, self.network, part[None])[0]
 
 
 def _mean(maps):
@@ -336,15 +374,15 @@ def _turn_box(box, size, turns, mirrored):
     return rows, columns
 
 
-def _call(model, network, part):
-    """Return the scores of a part of an image, checked."""
+def _call(model, network, parts):
+    """Return the scores of parts of images (batch, height, width, channels), checked."""
     try:
-        scores = network(part[None])[0]
+        scores = network(parts)
     except Exception as error:
-        _check_fits(model, part.shape[:2], error)
+        _check_fits(model, parts.shape[1:3], error)
         raise
-    if scores.shape[:2] != part.shape[:2]:
-        _check_fits(model, part.shape[:2])  # TensorFlow may give something for an empty map
+    if scores.shape[1:3] != parts.shape[1:3]:
+        _check_fits(model, parts.shape[1:3])  # TensorFlow may give something for an empty map
     return _check_finite(scores)
 
 

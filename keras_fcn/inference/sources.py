@@ -19,6 +19,7 @@ class Job:
     stem: Path  # relative to the output folder, without suffix
     pages: int | None = None  # images of a stack
     changed: float | None = None  # when what is at an address was, in seconds
+    done: bool = False  # by an earlier run: it is only in the network with those of its batch
 
     @property
     def identity(self) -> str:
