@@ -122,7 +122,7 @@ def main():
     parser.add_argument("--networks", nargs="+", default=["FCN8s", "UNet"])
     parser.add_argument("--by", nargs="+", choices=list(CONTESTANTS), default=list(CONTESTANTS))
     parser.add_argument("--sizes", nargs="+", type=int, default=[256, 512, 1024])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     most = work.peak()
     print("| network | size | by | seconds | range | ratio to torch | of the peak |")
