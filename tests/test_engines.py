@@ -1,6 +1,8 @@
 import contextlib
+import math
 import sys
 import threading
+import tracemalloc
 
 import keras
 import numpy as np
@@ -92,6 +94,18 @@ def test_an_engine_is_compiled_once_and_anew_for_other_weights(engine, image, mo
         np.testing.assert_allclose(result, expected, atol=1e-4 * abs(expected).max())
     assert compilations.count(engine) == 2
     assert compilations.count("keras") == 1
+
+
+def test_weights_are_looked_at_without_a_copy():
+    """For each image: those of an FCN-8s are half a gigabyte."""
+    model = keras.Sequential([keras.Input((None, None, 64)), keras.layers.Conv2D(512, 5)])
+    first, weight = engines._sample(model), model.weights[0]
+    tracemalloc.start()
+    assert engines._sample(model) == first
+    assert tracemalloc.get_traced_memory()[1] < 4 * math.prod(weight.shape) / 10
+    tracemalloc.stop()
+    weight.assign(weight + 1)
+    assert engines._sample(model) != first
 
 
 @pytest.mark.parametrize("wrong", [lambda x: 1.01 * x, lambda x: x + np.nan, lambda x: x[:, 1:]])
