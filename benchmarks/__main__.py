@@ -30,6 +30,7 @@ PARTS = {
         for name, by in CONTESTANTS.items()
     },
     "layers": ["layers"],
+    "folders": ["folders"],
     "training_step_FCN8s": ["training_step", "--networks", "FCN8s"],
     "training_step_UNet": ["training_step", "--networks", "UNet"],
     "tiles": ["tiles"],
