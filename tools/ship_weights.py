@@ -200,6 +200,8 @@ def main():
     source, data = SOURCES[dataset], DATA[dataset]
     stages = find_stages(options.run)
     record = stages[-1]
+    if "stopped" in record:
+        parser.error(f"{options.run} has no end; repeat its command, which goes on")
     origins = [data, *([VGG16] if stages[0]["parameters"]["weights"] else [])]
     parameters = record["parameters"]
     trained = options.run / record["result"]["file"]
