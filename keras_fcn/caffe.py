@@ -18,7 +18,7 @@ import numpy as np
 from keras import layers
 
 from keras_fcn.archives import models_directory
-from keras_fcn.atomic import replacing
+from keras_fcn.atomic import remove_leftovers, replacing
 from keras_fcn.private import operation_of
 
 # The part of caffe.proto that holds weights: name, number, label and type of each field. Packed
@@ -155,6 +155,7 @@ def load_pascal_voc(model: keras.Model) -> keras.Model:
     if converted.is_file():
         _load_converted(model, converted)
     else:
+        remove_leftovers(converted.parent)
         load_caffemodel(model, _download(name))
         with replacing(converted) as beside:
             model.save_weights(beside)

@@ -792,7 +792,7 @@ def _stride_after(layer, stride):
     return tuple(a * b for a, b in zip(stride, steps, strict=True))
 
 
-def _part_kernels(kernel, size, parts, order=(1, 2, 3)):
+def _part_kernels(kernel, size, parts, order):
     """Kernel of the convolution for flattened maps of `parts` channels, one after the other.
 
     `order` are the axes of each map, 1 its rows, 2 its columns, 3 its channels, as they were

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_fcn.atomic import replacing, write_json
+from keras_fcn.atomic import remove_leftovers, replacing, write_json
 from keras_fcn.inference.ledger import check_same, read_record
 
 FOLDER, RUN, COUNTS = ".scored", "run.json", "counts.jsonl"
@@ -29,6 +29,7 @@ class Scored:
     def __init__(self, output: Path, run: dict):
         self.folder = output / FOLDER
         self.folder.mkdir(exist_ok=True)
+        remove_leftovers(self.folder)
         self.counts = self._read_counts()  # {(name, digest): counts}
         before = read_record(self.folder / RUN)
         if before is not None and self.counts:

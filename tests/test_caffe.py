@@ -10,7 +10,7 @@ import cv2
 import keras
 import numpy as np
 import pytest
-from conftest import call, narrow_keras_vggs
+from conftest import call, leave_half, narrow_keras_vggs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -380,6 +380,15 @@ def test_extra_layers_are_named_in_a_warning(blobs, tmp_path):
         caffe.load_caffemodel(tiny(), path)
 
 
+@pytest.mark.parametrize(("count", "more"), [(10, ""), (13, ", and 3 more")])
+def test_of_many_extra_layers_the_first_ten_are_named(count, more, blobs, tmp_path):
+    extra = [f"extra{number}" for number in range(count)]
+    path = write(tmp_path / "a.caffemodel", {**blobs, **{name: [np.ones(1)] for name in extra}})
+    with pytest.warns(UserWarning, match=f": {', '.join(extra[:10])}{more}$") as warned:
+        caffe.load_caffemodel(tiny(), path)
+    assert warned[0].filename == __file__  # of the caller, not of the package
+
+
 # --- what does not fit ---------------------------------------------------------------------------
 
 
@@ -502,6 +511,17 @@ def test_numbers_that_are_none_are_refused(bad, blobs, unchanged, tmp_path):
         caffe.load_caffemodel(unchanged, path)
 
 
+def test_half_a_number_is_refused(blobs, unchanged, tmp_path):
+    """Floats in one piece of some bytes too many, around which all lengths are right."""
+    shape = chunk(7, chunk(1, b"".join(map(varint, blobs["conv1_1"][1].shape))))
+    bias = shape + chunk(5, blobs["conv1_1"][1].astype("<f4").tobytes() + b"ab")
+    layer = chunk(1, b"conv1_1") + chunk(7, blob(blobs["conv1_1"][0])) + chunk(7, bias)
+    path = tmp_path / "a.caffemodel"
+    path.write_bytes(caffemodel(blobs) + chunk(100, layer))
+    with pytest.raises(ValueError, match=r"protobuf cannot read it.*Fetch the file again"):
+        caffe.load_caffemodel(unchanged, path)
+
+
 @functools.cache
 def tiny_once():
     return tiny()
@@ -621,6 +641,7 @@ def test_download_convert_and_read_from_the_cache(factory, file, cache, rng, mon
         return str(write(Path(cache_dir, cache_subdir, fname), drawn))
 
     monkeypatch.setattr(keras.utils, "get_file", get_file)
+    leave_half(cache, file)  # of a process that was killed
     assert caffe.load_pascal_voc(model) is model
     assert urls == [f"http://dl.caffe.berkeleyvision.org/{file}"]
     converted = file.replace(".caffemodel", ".weights.h5")

@@ -5,6 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
+from conftest import leave_half
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from sklearn.metrics import jaccard_score
@@ -208,7 +209,9 @@ def test_thresholds_of_objects_are_stored_in_the_model(pairs, tmp_path, model, c
     command = ["evaluate", "--weights", model[1], *pairs[0], "--choose-thresholds"]
     assert main(command) == 1
     assert "without --objects" in capsys.readouterr().err
+    place = leave_half(tmp_path, "model.keras")  # of a process that was killed
     assert main([*command, "--objects", "--json"]) == 0
+    assert not place.exists()
     output = capsys.readouterr()
     stored = classes_of(load_model(model[1])).objects
     (line,) = (line for line in output.err.splitlines() if line.startswith("{"))

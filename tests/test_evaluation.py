@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import randomize
+from conftest import leave_half, randomize
 from PIL import Image
 
 from keras_fcn import (
@@ -296,10 +296,12 @@ def test_what_is_scored_is_not_predicted_again(model, pairs, tmp_path, monkeypat
     # killed in the middle of a line
     with (tmp_path / "out/.scored/counts.jsonl").open("a") as file:
         file.write('["photo 2", "ab')
+    leave_half(tmp_path / "out" / ".scored", "a.npz")
     predicted = count_predictions(monkeypatch)
     assert evaluate(model, named, output=tmp_path / "out") == expected
     assert predicted == SIZES[2:]
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")
+    assert not list((tmp_path / "out" / ".scored").glob(".*"))
     assert evaluate(model, named, output=tmp_path / "out") == expected
     assert predicted == SIZES[2:]  # nothing more
     assert contents(tmp_path / "out") == contents(tmp_path / "undisturbed")

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import randomize
+from conftest import leave_half, randomize
 from forked import Forked
 
 import keras_fcn
@@ -305,7 +305,10 @@ def test_opens_only_what_export_wrote(tmp_path):
 def test_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     keras_fcn.UNet(filters=(4, 8)).save("mine.keras")
+    leave_half(tmp_path, "mine.tflite")
     assert commands.main(["export", "--weights", "mine.keras", "--format", "litert"]) == 0
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["mine.keras", "mine.tflite", "mine.tflite.json"]
     assert "mine.tflite: run in its own runtime, at most" in capsys.readouterr().out
     config = json.loads((tmp_path / "mine.tflite.json").read_text())
     assert config["names"] == ["class 0", "class 1"]

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tifffile
-from conftest import randomize
+from conftest import leave_half, randomize
 from PIL import Image
 
 from keras_fcn import UNet, predict_image, predict_into
@@ -59,6 +59,7 @@ def stop_after(monkeypatch, tiles):
 @pytest.mark.parametrize("augmentation", [False, "dihedral"])
 def test_labels(name, augmentation, model, image, tmp_path):
     options = {"test_time_augmentation": augmentation}
+    leave_half(tmp_path, name)  # of a process that was killed
     path = predict_into(model, image, tmp_path / name, tile_size=32, **options)
     labels = np.load(path) if path.suffix == ".npy" else tifffile.imread(path)
     assert labels.dtype == "uint8"

@@ -1,11 +1,23 @@
 """Tiles give exactly what the whole image gives."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
 from conftest import randomize
 
 from keras_fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s, UNet, fully_convolutional, predict_image
+from keras_fcn.inference.tiles import (
+    View,
+    boxes,
+    check_tile_size,
+    example_size,
+    map_size,
+    predict_piece,
+    receptive_field_of,
+    takes_size,
+)
 
 # scores, for a softmax of large ones would enlarge their rounding
 SCORES = {"classifier_activation": None}
@@ -100,6 +112,88 @@ def test_a_map_of_windows_is_tiled_in_its_own_grid(rng):
     model = fully_convolutional(keras.Sequential(layers))
     randomize(model, rng)
     check_tiles(model, rng, draws=8, sides=(16, 90), tile_sizes=(1, 12))
+
+
+def test_a_map_is_cut_into_boxes_that_do_not_overlap():
+    rows, columns = (slice(0, 2), slice(2, 4), slice(4, 5)), (slice(0, 4), slice(4, 7))
+    assert list(boxes((5, 7), (2, 4))) == list(itertools.product(rows, columns))
+    assert list(boxes((5, 7), (9, 7))) == [(slice(0, 5), slice(0, 7))]
+
+
+@pytest.mark.parametrize(
+    ("tile_size", "pair"),
+    [
+        (None, None),
+        ("auto", "auto"),
+        (1, (1, 1)),
+        ((3, 40), (3, 40)),
+        ([np.int64(40), 3], (40, 3)),
+    ],
+)
+def test_tile_sizes(tile_size, pair):
+    assert check_tile_size(tile_size) == pair
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "padding"),
+    [
+        (4, 7, ((20, 20), (20, 21), (0, 0))),  # 44 pixels make 4, and 4 more 4 more
+        (1, 8, ((20, 23), (20, 20), (0, 0))),
+        (30, 61, ((20, 22), (20, 23), (0, 0))),
+    ],
+)
+def test_an_unpadded_network_sees_a_mirrored_border(height, width, padding, rng):
+    image = rng.integers(0, 256, (height, width, 3), "uint8")
+    model = NETWORKS["unpadded"]()
+    view, mirrored = View(model, image), np.pad(image, padding, "reflect")
+    assert view.size == mirrored.shape[:2] and view.mirrored
+    assert view.crop().dtype == "float32"
+    np.testing.assert_array_equal(view.crop(), mirrored)
+    part = np.s_[7:31, 22:40]
+    np.testing.assert_array_equal(view.crop(*part), mirrored[part])
+    assert map_size(model, view) == (height, width)
+
+
+def test_a_padded_network_sees_the_image(rng):
+    image = rng.integers(0, 256, (11, 7, 3), "uint8")
+    model = NETWORKS["two levels"]()
+    view = View(model, image)
+    assert view.size == (11, 7) and not view.mirrored
+    np.testing.assert_array_equal(view.crop(slice(2, 9), slice(1, 4)), image[2:9, 1:4])
+    assert map_size(model, view) == (11, 7)
+
+
+def stack(*layers):
+    return keras.Sequential([keras.Input((None, None, 3)), *layers])
+
+
+def test_sizes_that_a_model_takes():
+    pools = stack(keras.layers.MaxPooling2D(8))
+    assert not takes_size(pools, (7, 8)) and not takes_size(pools, (8, 7))
+    assert takes_size(pools, (8, 8))
+    assert not takes_size(NETWORKS["unpadded"](), (45, 44))  # its layers raise
+    assert takes_size(NETWORKS["unpadded"](), (44, 48))
+    assert example_size(pools) == ((256, 256), (32, 32))
+    assert example_size(stack(keras.layers.MaxPooling2D(300))) == ((512, 512), (1, 1))
+    assert example_size(stack(keras.layers.MaxPooling2D(2000))) is None
+    of_one_height = keras.Sequential([keras.Input((9, None, 3)), keras.layers.MaxPooling2D(2)])
+    assert example_size(of_one_height) == ((9, 256), (4, 128))
+
+
+def test_a_piece_is_made_of_as_much_of_the_image_as_reaches_it(rng):
+    model = stack(keras.layers.Conv2D(2, 5, padding="same"), keras.layers.MaxPooling2D(2))
+    field = receptive_field_of(model)
+    assert receptive_field_of(model) is field
+    view, seen = View(model, rng.integers(0, 256, (60, 80, 3), "uint8")), []
+
+    def predict(part):
+        seen.append(part)
+        return np.asarray(model(part[None]))[0]
+
+    piece = predict_piece(predict, field, view, (slice(10, 15), slice(0, 40)))
+    # rows 20 to 29 of the convolution, two more on each side, all columns
+    np.testing.assert_array_equal(seen, [view.crop(slice(18, 32))])
+    np.testing.assert_allclose(piece, predict(view.crop())[10:15], atol=1e-5)
 
 
 def test_averages_in_tiles(rng):

@@ -231,9 +231,10 @@ def kill_at(monkeypatch, where, name, count):
 def test_run_goes_on_from_wherever_it_was_killed(moment, long_recipe, long_run):
     output = long_run.with_name(moment)
     leave_half(output, "last.keras")
+    leave_half(output / "pictures", "epoch_0001.png")
     train(long_recipe, output)
     assert_same_run(output, long_run)
-    assert not list(output.glob(".*"))
+    assert not list(output.rglob(".*"))
 
 
 def signal_at(monkeypatch, hook, count, number):

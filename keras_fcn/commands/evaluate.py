@@ -153,7 +153,7 @@ def _choose_thresholds(options, model, data):
 
     import keras
 
-    from keras_fcn.atomic import replacing
+    from keras_fcn.atomic import remove_leftovers, replacing
     from keras_fcn.catalogue import classes_of, set_classes
     from keras_fcn.evaluation import read_pairs
     from keras_fcn.inference import choose_thresholds
@@ -165,6 +165,7 @@ def _choose_thresholds(options, model, data):
     print(json.dumps(chosen), file=sys.stderr)
     whole = keras.saving.load_model(options.weights)  # with its optimizer
     set_classes(whole, known)
+    remove_leftovers(Path(options.weights).parent)
     with replacing(options.weights) as beside:
         whole.save(beside)
 

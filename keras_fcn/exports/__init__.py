@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_fcn.arguments import check_choice
-from keras_fcn.atomic import replacing
+from keras_fcn.atomic import remove_leftovers, replacing
 from keras_fcn.catalogue import classes_of, file_of
 from keras_fcn.exports.formats import Exported
 from keras_fcn.exports.table import FORMATS, check_packages, open_export
@@ -87,6 +87,7 @@ def export(
     check_packages(format, (*kind.converters, kind.runtime))
     batches = _calibrate(model, format, precision, calibration)
     path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path.parent)
     with in_float32(model), contextlib.ExitStack() as undo:
         with replacing(path) as beside:
             free = _free_size(model)

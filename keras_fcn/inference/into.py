@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_fcn.arguments import check_choice
-from keras_fcn.atomic import read_json, replacing, write_json
+from keras_fcn.atomic import read_json, remove_leftovers, replacing, write_json
 from keras_fcn.catalogue import classes_of
 from keras_fcn.inference.engines import compiled
 from keras_fcn.inference.formats import write_tiled
@@ -85,6 +85,7 @@ def predict_into(
     folder = file.with_name(f"{file.name}.part")
     folder.mkdir(exist_ok=True)
     with locked(folder):
+        remove_leftovers(file.parent)
         try:
             run = {"weights": fingerprint(model), "image": _digest(image), "output": output}
             network = compiled(model, engine, precision, calibration)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import keras
 
-from keras_fcn.atomic import write_json
+from keras_fcn.atomic import remove_leftovers, write_json
 from keras_fcn.catalogue import set_classes
 from keras_fcn.losses import WeightedCrossentropy
 from keras_fcn.metrics import SegmentationMetrics
@@ -182,6 +182,7 @@ def _fit(model, recipe, output, data, devices, keeper):
     step = load_state(model, output)
     steps, epochs = recipe.steps, recipe.epochs
     pairs = data.splits["validation"].pick(data.pictured)
+    remove_leftovers(output / "pictures")
     grid = ImageGrid(pairs, output / "pictures", data.classes)
     validation = validation_set(data.splits["validation"], devices)
     rows, lost = recover_log(output, step // steps)
