@@ -42,6 +42,8 @@ ACROSS_POSITIONS = (
 )
 # Layers that the classifier has for training only, and that change images without `Random`.
 AUGMENTING = (layers.AugMix, layers.CutMix, layers.MixUp, layers.RandAugment)
+# Pixels: a multiple of any stride there may be.
+MULTIPLE = 2**10 * 3**3 * 5 * 7
 # Settings of a dense layer that a convolution has too.
 DENSE_SETTINGS = (
     "name",
@@ -146,8 +148,9 @@ def fully_convolutional(model: keras.Model) -> keras.Model:
         weights, and outputs `(batch, rows, columns, classes)`. It has
         `window`, the classifier's `(height, width)` in pixels, and `stride`,
         the step in pixels from one output to the next, vertically and
-        horizontally; for several outputs the list of theirs. These two are not
-        saved with it: `window_of` finds them again.
+        horizontally, a `Fraction` where the classifier enlarges its maps; for
+        several outputs the list of theirs. These two are not saved with it:
+        `window_of` finds them again.
 
     Raises:
         ValueError: naming the layer, where one can't slide: recurrence and
@@ -190,7 +193,7 @@ def fully_convolutional(model: keras.Model) -> keras.Model:
             raise _refusal(name, f"the model ends in a flattened {end.height}x{end.width} map")
     _check_equal(classifier, converted)
     converted.window = (starts[0].height, starts[0].width)
-    strides = [tuple(int(step) for step in end.stride) for end in ends]
+    strides = [tuple(map(_plain, end.stride)) for end in ends]
     converted.stride = strides[0] if len(strides) == 1 else strides
     return converted
 
@@ -210,10 +213,11 @@ def window_of(model: keras.Model) -> tuple:
     Returns:
         `(window, stride)`: pairs of pixels, vertically and horizontally. The output in row
         `i` and column `j` belongs to the window that begins at pixel `(i, j) * stride`. The
-        stride of a model that makes a map of the image's size is `(1, 1)`.
+        stride of a model that makes a map of the image's size is `(1, 1)`, and so is that
+        of a model for images of one size.
 
     Raises:
-        ValueError: for a model of images of one size.
+        ValueError: for a model that makes no more outputs of a larger image.
 
     Example:
 
@@ -232,37 +236,46 @@ def window_of(model: keras.Model) -> tuple:
         return tuple(model.input_shape[1:3]), (1, 1)
 
     @functools.cache
-    def output_sizes(size):
-        """Sizes of the output of a square image; 0 where it is too small for a layer."""
+    def output_size(axis, size):
+        """Size of the output along an axis; 0 where the image is too small for a layer."""
+        image = [size + MULTIPLE, size + MULTIPLE]  # that fits where the size does
+        image[axis] = size
         try:
-            return model.compute_output_shape((1, size, size, model.input_shape[-1]))[1:3]
+            return model.compute_output_shape((1, *image, model.input_shape[-1]))[1 + axis]
         except ValueError:
-            return (0, 0)
+            return 0
 
-    axes = [lambda size: output_sizes(size)[0], lambda size: output_sizes(size)[1]]
-    stride = tuple(_stride_of(model, output_size) for output_size in axes)
-    window = tuple(map(_smallest_window, axes, stride))
+    axes = [functools.partial(output_size, axis) for axis in (0, 1)]
+    stride, sizes = zip(*(_stride_of(model, axis) for axis in axes), strict=True)
+    window = tuple(map(_smallest_window, axes, stride, sizes))
     model.window, model.stride = window, stride
     return window, stride
 
 
 def _stride_of(model, output_size):
-    difference = 2**10 * 3**3 * 5 * 7  # a multiple of any stride there may be
+    """Return the pixels from one output to the next, and the sizes that fit, small ones or not."""
     for rest in range(64):  # some networks take one size in 16
-        smaller, larger = (output_size(times * difference + rest) for times in (1, 2))
+        smaller, larger = (output_size(times * MULTIPLE + rest) for times in (1, 2))
         if 0 < smaller < larger:
-            stride = Fraction(difference, larger - smaller)
-            return int(stride) if stride.denominator == 1 else stride
+            fits = (step for step in range(1, 64) if output_size(MULTIPLE + rest + step) > 0)
+            every = next(fits, 64)
+            sizes = range(rest or every, 2**14, every)
+            return _plain(Fraction(MULTIPLE, larger - smaller)), sizes
     raise ValueError(
         "A fully convolutional model makes more outputs of a larger image. Received: "
         f"{model.name!r}, which does not."
     )
 
 
-def _smallest_window(output_size, stride):
-    smallest = bisect.bisect_left(range(1, 2**14), 1, key=output_size) + 1
+def _plain(fraction):
+    return int(fraction) if fraction.denominator == 1 else fraction
+
+
+def _smallest_window(output_size, stride, sizes):
+    smallest = sizes[bisect.bisect_left(sizes, 1, key=output_size)]
     multiple = -(-smallest // stride) * stride
-    return multiple if output_size(multiple) == 1 else smallest
+    is_window = multiple == int(multiple) and output_size(int(multiple)) == 1
+    return int(multiple) if is_window else smallest
 
 
 def compare(model: keras.Model) -> "Comparison":

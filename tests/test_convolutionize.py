@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import keras
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from keras_fcn import compare, dense_to_conv, fully_convolutional, window_of
+from keras_fcn import UNet, compare, dense_to_conv, fully_convolutional, window_of
 
 
 def outputs_of(model, images):
@@ -383,13 +385,57 @@ def test_squeeze_and_excitation_stays_global_and_its_head_slides(rng):
 
 def test_windows_are_known_after_saving_too(rng, tmp_path):
     unpadded, padded = lenet5(), keras.applications.MobileNet(weights=None, alpha=0.25, classes=3)
-    for classifier, stride in ((unpadded, (4, 4)), (padded, (32, 32))):
+    oblong = [keras.Input((20, 34, 1)), layers.Conv2D(2, 5, strides=2), layers.Flatten()]
+    oblong = keras.Sequential([*oblong, layers.Dense(3)])
+    for classifier, stride in ((unpadded, (4, 4)), (padded, (32, 32)), (oblong, (2, 2))):
         model = fully_convolutional(classifier)
         model.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")
         assert window_of(loaded) == window_of(model) == (classifier.input_shape[1:3], stride)
     dense = keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(2, 3, padding="same")])
     assert window_of(dense) == ((1, 1), (1, 1))
+    assert window_of(unpadded) == ((32, 32), (1, 1))  # of one size
+
+
+@pytest.mark.parametrize(
+    ("filters", "smallest"),
+    [((2, 2), 18), ((2, 2, 2), 44), ((2,) * 5, 188)],  # by the paper's figure 2
+)
+def test_the_window_of_a_network_that_takes_one_size_in_so_many(filters, smallest):
+    model = UNet(filters=filters, padding="valid")
+    assert window_of(model) == ((smallest, smallest), (1, 1))
+
+
+def test_no_window_where_a_larger_image_makes_no_more():
+    images = keras.Input((None, None, 3), name="images")
+    model = keras.Model(images, layers.GlobalAveragePooling2D(keepdims=True)(images), name="mean")
+    with pytest.raises(ValueError, match=r"more outputs of a larger image\. Received: 'mean'"):
+        window_of(model)
+
+
+def test_windows_of_a_classifier_that_enlarges_its_maps(rng, tmp_path):
+    """Two outputs a pixel: every second one is that of a window."""
+    stack = [keras.Input((6, 7, 1)), layers.UpSampling2D(2), layers.Conv2D(2, 3)]
+    classifier = keras.Sequential([*stack, layers.Flatten(), layers.Dense(3)])
+    model = fully_convolutional(classifier)
+    assert model.stride == (Fraction(1, 2), Fraction(1, 2)) and model.window == (6, 7)
+    image = rng.normal(size=(1, 8, 8, 1))
+    result = call(model, image)
+    assert result.shape == (1, 5, 3, 3)
+    for row, column in np.ndindex(3, 2):
+        expected = call(classifier, image[:, row : row + 6, column : column + 7])
+        np.testing.assert_allclose(result[:, 2 * row, 2 * column], expected, atol=1e-5)
+    model.save(tmp_path / "model.keras")
+    assert window_of(keras.saving.load_model(tmp_path / "model.keras")) == ((6, 7), model.stride)
+
+
+def test_numbers_for_permuted_places_are_refused(rng):
+    stack = [keras.Input((4, 5, 2)), layers.Permute((3, 1, 2)), layers.Flatten()]
+    norm = layers.BatchNormalization(name="norm")
+    classifier = keras.Sequential([*stack, norm, layers.Dense(3)])
+    randomize(classifier, rng)
+    with pytest.raises(ValueError, match="'norm', but it does not treat every pixel alike"):
+        fully_convolutional(classifier)
 
 
 # State and per-place numbers

@@ -270,6 +270,7 @@ def on_images(*stack, size=16):
         layers.Conv2D(2, 3, activation=lambda x: x / keras.ops.max(x), name="far"),
         layers.Activation(lambda x: x / keras.ops.max(x), name="far"),
         layers.EinsumDense("bhwc,hk->bkwc", (16, None, 3), name="far"),
+        layers.MaxPooling2D(2, data_format="channels_first", name="far"),
     ],
     ids=lambda layer: type(layer).__name__,
 )
@@ -307,6 +308,12 @@ def test_models_that_are_no_single_map_are_refused():
 def test_augmentation_of_training_is_nothing_in_inference():
     model = on_images(layers.RandomFlip(), layers.RandomRotation(0.5), layers.Conv2D(1, 3))
     assert receptive_field(model).size == (3, 3)
+
+
+def test_normalized_kernels_see_what_others_see():
+    model = on_images(layers.SpectralNormalization(layers.Conv2D(1, 5, strides=2)))
+    field = receptive_field(model)
+    assert (field.size, field.stride) == ((5, 5), (2, 2))
 
 
 def test_unet_without_crops_takes_multiples_of_its_alignment():

@@ -161,7 +161,7 @@ def content(path):
     if path.suffix == ".h5":
         return arrays(path)
     if path.suffix == ".png":
-        Image.open(path).load()
+        Image.open(path).verify()  # every piece, to the last
     if path.suffix == ".npy":
         np.load(path)
     if path.suffix == ".tif":
