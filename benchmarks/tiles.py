@@ -14,6 +14,8 @@ import tempfile
 import time
 from pathlib import Path
 
+ROWS = 256  # of the image, made at a time
+
 
 def memory(name):
     """Return a number of bytes of this process: "VmHWM", the most that it held, or "VmRSS"."""
@@ -31,11 +33,11 @@ def predict(side, filters, tile_size, engine):
     rng = np.random.default_rng(0)
     keras_fcn.predict_image(model, rng.integers(0, 256, (64, 64, 3), "uint8"), engine=engine)
     with tempfile.TemporaryDirectory() as folder:
-        image = np.memmap(Path(folder) / "image", "uint8", "w+", shape=(side, side, 3))
-        for top in range(0, side, 256):
-            image[top : top + 256] = rng.integers(0, 256, image[top : top + 256].shape, "uint8")
-        image.flush()
-        image = np.memmap(Path(folder) / "image", "uint8", "r", shape=image.shape)
+        with (Path(folder) / "image").open("wb") as file:  # not mapped: that would count as memory
+            for top in range(0, side, ROWS):
+                rows = min(ROWS, side - top)
+                file.write(rng.integers(0, 256, (rows, side, 3), "uint8").tobytes())
+        image = np.memmap(Path(folder) / "image", "uint8", "r", shape=(side, side, 3))
         before, start = memory("VmRSS"), time.perf_counter()
         path = Path(folder) / "labels.npy"
         keras_fcn.predict_into(model, image, path, tile_size=tile_size, engine=engine)

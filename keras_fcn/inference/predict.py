@@ -72,7 +72,8 @@ def predict_image(
         tile_size: side, or height and width, of the pieces of the result that are
             made one at a time, for images too large for memory. Each is made from
             as much of the image as reaches it (see `receptive_field`), so the
-            result is that of the whole image. By default the whole at once. "auto": the
+            result is that of the whole image, but for the rounding of float32 (some 1e-6
+            of its scale). By default the whole at once. "auto": the
             whole if it fits into the memory that is free, else the largest tiles that do
             (see `keras_fcn.inference.memory.choose_tile_size`).
         engine: what computes: "keras", "openvino" or "onnx" (ONNX Runtime). The
