@@ -25,7 +25,8 @@ def convolutions(network):
     for node in network.get_ordered_ops():
         if "Convolution" not in node.get_type_name():
             continue
-        weights, images, maps = node.input(1).shape, node.input(0).shape, node.output(0).shape
+        images, weights = (node.input_value(number).shape for number in range(2))
+        maps = node.output(0).shape
         is_transposed = node.get_type_name() == "ConvolutionBackpropData"
         positions = math.prod((images if is_transposed else maps)[2:])
         kind = "transposed" if is_transposed else "convolution"
