@@ -16,7 +16,7 @@ import numpy as np
 from keras import layers
 
 from keras_fcn.arguments import check_positive_integer
-from keras_fcn.private import flat_layers, operation_of
+from keras_fcn.private import copy_state, flat_layers, operation_of
 
 # Layers whose output pixel depends on a window of the input, wherever it is.
 WINDOWED = (
@@ -781,19 +781,13 @@ def _copy(layer, start):
 
 
 def _copy_state(layer, copy):
-    """Give a copy all that its layer saves, also what is no weight of it."""
-    if copy is layer or not isinstance(layer, keras.Layer):
-        return
-    for source, target in zip(flat_layers(layer), flat_layers(copy), strict=True):
-        state = {}
-        source.save_own_variables(state)
-        if state:
-            target.load_own_variables({key: _fit(value, target) for key, value in state.items()})
+    """Give a copy all that its layer saves."""
+    if copy is not layer and isinstance(layer, keras.Layer):
+        copy_state(layer, copy, _fit)
 
 
-def _fit(value, layer):
-    """Return a saved variable as an array; those of PReLU in the shape that maps need."""
-    array = keras.ops.convert_to_numpy(value)
+def _fit(array, layer):
+    """Return a saved array, that of PReLU in the shape that maps need."""
     return array.reshape(layer.alpha.shape) if isinstance(layer, layers.PReLU) else array
 
 

@@ -19,6 +19,22 @@ def flat_layers(layer):
     return list(layer._flatten_layers())
 
 
+def copy_state(source, target, fit=lambda array, _: array):
+    """Give a layer or model all that another of its kind saves, also what is no weight of it.
+
+    Args:
+        source: layer or model, built.
+        target: one made of its settings, built; the layers within it are those of `source`.
+        fit: function of a saved array and the layer that takes it, to the array as it takes it.
+    """
+    for old, new in zip(flat_layers(source), flat_layers(target), strict=True):
+        state = {}
+        old.save_own_variables(state)
+        if state:
+            arrays = {key: keras.ops.convert_to_numpy(value) for key, value in state.items()}
+            new.load_own_variables({key: fit(array, new) for key, array in arrays.items()})
+
+
 @contextlib.contextmanager
 def without_numbers():
     """Let networks be built within the block whose weights have shapes only, and take no memory.

@@ -118,7 +118,8 @@ def remake(expression, path, ending):
         f"import keras, keras_fcn; model = keras.saving.load_model({json.dumps(str(path))}); "
         f"{expression}.save({json.dumps(str(other))})"
     )
-    return f"`python -c {shlex.quote(script)}`, and pass {spell('weights', str(other))}"
+    then = f"choose '{other}'" if _caller == "page" else f"pass {spell('weights', str(other))}"
+    return f"`python -c {shlex.quote(script)}`, and {then}"
 
 
 def _name(name):

@@ -180,6 +180,8 @@ def test_another_number_of_classes_keeps_what_is_known(tmp_path):
         "label,name,red\n0,a,1\n",
         "label,name,red,green,blue\n0,a,1,2,300\n",
         "label,name,red,green,blue\n0,a\n",
+        "label,name,red,green,blue\n0,a,1,2,-3\n",
+        "label,name\n-1,void\n0,a\n",
         "label,name\n0,road, paved\n",
         "label,name\n0,Stra\udcdfe\n",
         "l\0a\0b\0e\0l\0",
@@ -191,6 +193,15 @@ def test_files_of_classes_that_break_a_rule(tmp_path, text):
     (tmp_path / "classes.csv").write_text(text, "latin-1", "surrogateescape")
     with pytest.raises(ValueError, match=r"columns label,name.*classes\.csv"):
         read_class_file(tmp_path / "classes.csv")
+
+
+@pytest.mark.parametrize("void", [-1, 255, 2])
+def test_the_void_label_has_a_line_of_its_own(tmp_path, void):
+    from keras_fcn.datasets.names import read_class_file
+
+    (tmp_path / "classes.csv").write_text(f"label,name\n{void},void\n0,a\n 1 ,b\n")
+    classes = read_class_file(tmp_path / "classes.csv", void)
+    assert (classes.names, classes.ignore) == (("a", "b"), void)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from keras_fcn import catalogue
 from keras_fcn.classes import Classes
 from keras_fcn.commands import main
 from keras_fcn.datasets.findings import FINDINGS
-from keras_fcn.remedies import choose, given, on_the_command_line, on_the_page, spell
+from keras_fcn.remedies import choose, given, on_the_command_line, on_the_page, remake, spell
 from keras_fcn.training import Recipe
 from keras_fcn.training.network import build
 
@@ -70,6 +70,8 @@ def test_the_page_names_its_field_and_the_options_of_its_command():
             assert spell("max_pixels", 9) == "`--max-pixels 9`"
             assert choose("python", "shell") == "shell"
             assert choose("python", "shell", "page") == "page"
+            assert remake("f(model)", "a/m.keras", "b").endswith("and choose 'a/m_b.keras'")
+            assert remake("f(model)", None, "b") == "`f(model)`"
         assert spell("white", 4095) == "`--white 4095`"
 
 
@@ -1037,6 +1039,8 @@ ELSEWHERE = {
         "training::test_other_parameters_are_refused_with_a_way_on",
     "'…' should hold the parameters": "training::test_a_record_that_holds_something_else_is_named",
     "should be whole, as the run wrote it.": "training::test_a_damaged_file_of_a_run_is_named",
+    "A network to train should have the weights":
+        "training::test_quantized_weights_are_not_trained_on",
     "Loss and weights should stay finite.":
         "training::test_a_later_divergence_leaves_the_last_good_weights",
     "The log should have a row of numbers": "training::test_a_damaged_log_is_kept_beside",

@@ -987,6 +987,51 @@ def test_a_file_brings_its_network(run, recipe):
         training.network.build(recipe, num_classes=2, channels=1)
 
 
+def test_one_sigmoid_is_trained_on_as_one(tmp_path):
+    source = keras_fcn.UNet(num_classes=1, filters=(2, 4), classifier_activation="sigmoid")
+    source.save(tmp_path / "one.keras")
+    recipe = Recipe("data", weights=tmp_path / "one.keras")
+    for count in (1, 2):  # as it is asked for, and as the data has it
+        model = training.network.build(recipe, num_classes=count, channels=3)
+        pairs = zip(model.get_weights(), source.get_weights(), strict=True)
+        assert all(np.array_equal(one, other) for one, other in pairs)
+        assert model.layers[-1].activation is keras.activations.sigmoid
+    for given, count in ((2, 2), (None, 3)):
+        recipe = dataclasses.replace(recipe, num_classes=given)
+        with pytest.warns(UserWarning, match="start fresh.*score"):
+            model = training.network.build(recipe, num_classes=count, channels=3)
+        assert model.output_shape[-1] == count
+
+
+def test_what_is_no_weight_comes_along_to_training(tmp_path, rng):
+    images = rng.normal(70, 9, (4, 8, 8, 3)).astype("float32")
+    adapted = keras.layers.Normalization()
+    adapted.adapt(images)
+    ends = [keras.layers.Conv2D(2, 1, name="score"), keras.layers.Softmax(name="end")]
+    deeper = keras.layers.Normalization(axis=None)
+    deeper.adapt(images)
+    inner = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(3, 1), deeper])
+    source = keras.Sequential([keras.Input((None, None, 3)), adapted, inner, *ends])
+    source.save(tmp_path / "own.keras")
+    recipe = Recipe("data", weights=tmp_path / "own.keras")
+    model = training.network.build(recipe, num_classes=2, channels=3)
+    np.testing.assert_allclose(model(images), source(images), rtol=1e-6)
+    with pytest.warns(UserWarning, match="start fresh.*score"):
+        fresh = training.network.build(recipe, num_classes=3, channels=3)
+    np.testing.assert_allclose(fresh.layers[0](images), adapted(images), rtol=1e-6)
+
+
+def test_quantized_weights_are_not_trained_on(tmp_path):
+    layers = [keras.layers.Dense(2, name="score"), keras.layers.Softmax()]
+    model = keras.Sequential([keras.Input((None, None, 3)), *layers])
+    model.save(tmp_path / "before.keras")
+    model.quantize("int8")
+    model.save(tmp_path / "after.keras")
+    with pytest.raises(ValueError, match=r"of which score hold others.*from before that"):
+        training.network.build(Recipe("data", weights=tmp_path / "after.keras"), 2, 3)
+    training.network.build(Recipe("data", weights=tmp_path / "before.keras"), 2, 3)
+
+
 def test_a_finished_run_says_how_to_go_on(run, recipe):
     with pytest.raises(FileExistsError) as error:
         train(dataclasses.replace(recipe, epochs=9), run[0])

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from keras_fcn.remedies import spell
 FILE = "classes.csv"
 COLUMNS = ("label", "name")
 COLORS = ("red", "green", "blue")
+WHOLE = re.compile(r"\s*-?\d+\s*")  # below 0 a void label may be
 
 
 def read_classes(
@@ -140,11 +142,11 @@ def read_class_file(path, ignore: int | None = None) -> Classes:
     for row in rows:
         numbers = [row["label"], *(row[name] for name in COLORS if name in row)]
         more = row.pop(None, [])  # what has no column: a comma in a name
-        whole = all((text or "").strip().isdecimal() for text in numbers)
+        whole = all(WHOLE.fullmatch(text or "") for text in numbers)
         if more or not whole or not row["name"]:
             _refuse(path, f"the line {','.join([*map(str, row.values()), *more])}")
         label, *color = map(int, numbers)
-        if label in table or max(color, default=0) > 255:
+        if label in table or any(not 0 <= value <= 255 for value in color):
             _refuse(path, f"the line {','.join(map(str, row.values()))}")
         table[label] = (row["name"].strip(), tuple(color))
     if ignore is not None:

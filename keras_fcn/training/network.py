@@ -12,6 +12,7 @@ from keras_fcn.cards import pretrained
 from keras_fcn.catalogue import from_pretrained, load_model
 from keras_fcn.inference.predict import check_options
 from keras_fcn.layers import Predictions
+from keras_fcn.private import copy_state
 from keras_fcn.remedies import given, spell
 from keras_fcn.training.recipe import ARCHITECTURE, FACTORIES
 
@@ -42,6 +43,8 @@ def build(recipe, num_classes, channels):
             _check_given(recipe, found)
             if source.layers[-1].name != "predictions":  # which becomes a softmax or a sigmoid
                 check_options(source, takes="objects")  # the loss is of probabilities
+            if (recipe.num_classes, num_classes, source.output_shape[-1]) == (None, 2, 1):
+                num_classes = 1  # two classes told apart by one sigmoid, as before
             return rebuild(source, num_classes, recipe.dropout)
     given = {name: getattr(recipe, name) for name in ARCHITECTURE if name != "model"}
     given = {name: value for name, value in given.items() if value is not None}
@@ -163,9 +166,15 @@ def _copy_weights(source, target):
     fresh = []
     for old, new in zip(source.layers, target.layers, strict=True):
         if [w.shape for w in old.weights] == [w.shape for w in new.weights]:
-            new.set_weights(old.get_weights())
+            copy_state(old, new)
         else:
             fresh.append(new.name)
+    if fresh and source.output_shape[-1] == target.output_shape[-1]:
+        raise ValueError(
+            "A network to train should have the weights that its layers are made with. Received: "
+            f"{source.name!r}, of which {', '.join(fresh)} hold others, as after "
+            "`model.quantize`. Pass the file from before that."
+        )
     if fresh:
         warnings.warn(
             f"These layers of {target.name!r} start fresh, because the number of classes is "
