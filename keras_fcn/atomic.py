@@ -95,6 +95,23 @@ def _damaged(path, what):
 
 
 def write_json(path: str | os.PathLike, record) -> None:
-    """Write a record as JSON, whole at any time."""
+    """Write a record as JSON, whole at any time; NumPy's numbers are numbers."""
     with replacing(path) as beside:
-        beside.write_text(json.dumps(record, indent=2) + "\n")
+        beside.write_text(json.dumps(record, indent=2, default=_plain) + "\n")
+
+
+def as_json(record):
+    """Return a record as JSON stores it, to be compared with one that was read.
+
+    Example:
+
+    >>> as_json({"scales": (1, 2)})
+    {'scales': [1, 2]}
+    """
+    return json.loads(json.dumps(record, default=_plain))
+
+
+def _plain(value):
+    if hasattr(value, "tolist"):  # a number or an array of NumPy
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} has no form in JSON")

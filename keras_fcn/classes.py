@@ -92,6 +92,12 @@ class Classes:
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "colors", tuple(map(tuple, colors.tolist())))
         object.__setattr__(self, "ignore", as_label("ignore", self.ignore))
+        if self.objects is not None:  # as JSON stores it
+            objects = {
+                name: value.tolist() if isinstance(value, np.generic) else value
+                for name, value in self.objects.items()
+            }
+            object.__setattr__(self, "objects", objects)
 
     def __len__(self):
         return len(self.names)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import keras
 import numpy as np
 
+from keras_fcn.arguments import as_label
 from keras_fcn.catalogue import classes_of
 from keras_fcn.classes import unique
 from keras_fcn.evaluation_record import Scored, digest_of
@@ -47,8 +48,8 @@ def evaluate(
         model: Keras model that gives probabilities or scores of classes; its own names
             of the classes are in the result.
         data: pairs of an image `(height, width, channels)` and its label map `(height,
-            width)`, integers, as of `keras_fcn.datasets.load`, batched or not; a third
-            element is a name. Of a sequence, as `keras_fcn.datasets.Pairs`, an element
+            width)` or `(height, width, 1)`, integers, as of `keras_fcn.datasets.load`,
+            batched or not; a third element is a name. Of a sequence, as `keras_fcn.datasets.Pairs`, an element
             that can't be read is set aside.
         ignore: the label of void pixels; by default the model's own, if it has one.
         objects: whether the maps number objects, 0 background, and these are scored (see
@@ -111,6 +112,8 @@ def read_pairs(data: Iterable) -> Iterator[tuple]:
             continue
         image, truth, *rest = element  # a name, or Keras's sample weights
         image, truth = np.asarray(image), np.asarray(truth)
+        if truth.ndim == image.ndim > 2 and truth.shape[-1] == 1:
+            truth = truth[..., 0]
         name = rest[0] if rest and isinstance(rest[0], str) else name
         singles = zip(image, truth, strict=True) if image.ndim == 4 else [(image, truth)]
         for pair in singles:
@@ -315,7 +318,7 @@ class _Pixels(_Scorer):
 
     def __init__(self, model, ignore, options):
         self.classes = classes_of(model)
-        self.ignore = self.classes.ignore if ignore is None else ignore
+        self.ignore = self.classes.ignore if ignore is None else as_label("ignore", ignore)
         self.model, self.options = model, {"output": "labels", **options}
         self.names = unique(self.classes.names)
         self.legend = dict(zip(self.names, self.classes.palette.tolist(), strict=True))

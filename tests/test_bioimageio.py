@@ -2,6 +2,7 @@
 
 import zipfile
 
+import keras
 import numpy as np
 import pytest
 from conftest import randomize
@@ -67,6 +68,32 @@ def test_the_sizes_are_those_of_the_network(name):
     for side in (minimum, minimum + 3 * step):
         shape = model.compute_output_shape((1, side, side, model.input_shape[-1]))
         assert shape[1] == side / size.stride + size.offset
+
+
+def test_the_sizes_of_a_nested_network():
+    model = keras_fcn.UNet(**NETWORKS["valid"][1])
+    image = keras.Input((None, None, 3))
+    assert bioimageio.Size.of(keras.Model(image, model(image))) == bioimageio.Size.of(model)
+
+
+@pytest.mark.parametrize("in_bytes", [True, False])
+def test_the_range_of_the_pixels_is_that_of_the_network(in_bytes):
+    model = keras_fcn.UNet(filters=(2, 4), include_preprocessing=in_bytes)
+    described = bioimageio._input(bioimageio.Size.of(model), model)
+    assert ("scales them itself" in described["description"]) == in_bytes
+    assert described["description"] in bioimageio._readme(model, classes_of(model))
+    assert described["data"].get("range") == ([0, 255] if in_bytes else None)
+
+
+def test_the_zoo_takes_no_network_in_which_all_pixels_meet(tmp_path):
+    image = keras.Input((None, None, 3))
+    whole = keras.layers.GlobalAveragePooling2D(keepdims=True)(image)
+    score = keras.layers.Conv2D(2, 1, activation="softmax")
+    model = keras.Model(image, score(keras.layers.Multiply()([image, whole])))
+    message = "how much of the image each pixel of a map depends on.*export to another format"
+    with pytest.raises(ValueError, match=message):
+        keras_fcn.export(model, tmp_path / "model.zip", "bioimageio")
+    assert keras_fcn.export(model, tmp_path / "model.tflite", "litert") < 1e-5
 
 
 def test_the_card_is_the_documentation():

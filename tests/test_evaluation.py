@@ -397,3 +397,25 @@ def test_what_the_masks_have_in_common_is_told_before(data):
         Image.open(path).convert("RGB").save(path)
     with pytest.raises(ValueError, match=r"0\.png.*1\.png.*2\.png"):
         Pairs(data)
+
+
+def test_a_void_label_of_numpy_is_a_number(model, tmp_path, rng):
+    image = rng.integers(0, 256, (9, 12, 3), "uint8")
+    truth = rng.integers(0, 3, (9, 12), "uint8")
+    truth[0] = 7
+    given = {"output": tmp_path / "out", "tile_size": np.int64(5)}
+    first = evaluate(model, [(image, truth)], ignore=np.uint8(7), **given)
+    assert evaluate(model, [(image, truth)], ignore=7, output=tmp_path / "out") == first
+    assert first == evaluate(model, [(image, truth)], ignore=7.0)
+    with pytest.raises(ValueError, match="`ignore` should be an integer or None"):
+        evaluate(model, [(image, truth)], ignore="7")
+
+
+def test_a_label_map_may_have_a_channel_as_for_losses_and_metrics(model, rng):
+    images = rng.integers(0, 256, (2, 9, 12, 3), "uint8")
+    truths = rng.integers(0, 3, (2, 9, 12), "uint8")
+    expected = evaluate(model, list(zip(images, truths, strict=True)))
+    assert evaluate(model, list(zip(images, truths[..., None], strict=True))) == expected
+    assert evaluate(model, [(images, truths[..., None])]) == expected
+    with pytest.raises(ValueError, match="should have the size of the prediction"):
+        evaluate(model, [(images[0], np.eye(3)[truths[0]].astype(int))])

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import errno
+import json
 import os
 import socket
 import time
@@ -21,6 +22,7 @@ from keras_fcn.classes import Classes
 from keras_fcn.datasets.masks import read_mask
 from keras_fcn.inference import folders, results
 from keras_fcn.inference.objects import ObjectSettings, find_objects
+from keras_fcn.inference.pictures import draw_classes
 from keras_fcn.inference.sources import find_jobs
 from keras_fcn.lock import locked
 
@@ -601,3 +603,55 @@ def test_the_georeference_is_kept(model, tmp_path, rng):
     with rasterio.open(tmp_path / "out" / "field_probabilities.tif") as file:
         assert file.transform == where["transform"]
         np.testing.assert_array_equal(np.moveaxis(file.read(), 0, -1), expected)
+
+
+def test_numbers_of_numpy_are_numbers(model, tmp_path, rng):
+    deep = rng.integers(0, 4096, (12, 16)).astype("uint16")
+    tifffile.imwrite(tmp_path / "a.tif", deep)
+    known = classes_of(model)
+    objects = {"threshold": np.float32(0.25), "minimum_area": np.int64(2), "border": np.int8(2)}
+    numbers = Classes(known.names, known.palette, np.uint8(255), objects=objects).to_config()
+    assert json.loads(json.dumps(numbers)) == numbers
+    out = tmp_path / "out"
+    given = {"white": deep.max(), "max_pixels": np.int64(999), "gray": np.bool_(True)}
+    given |= {"scales": (np.float32(0.5), np.int64(1)), "tile_size": np.int32(8)}
+    assert not predict_folder(model, tmp_path / "a.tif", out, **given).failed
+    plain = {"white": int(deep.max()), "max_pixels": 999, "gray": True, "scales": (0.5, 1)}
+    again = predict_folder(model, tmp_path / "a.tif", out, **plain, tile_size=8)
+    assert len(again.skipped) == 1
+
+
+def gated(size=(24, 24)):
+    """A classifier with squeeze and excitation, of which no pixel's window is known."""
+    image = keras.Input((*size, 3))
+    maps = keras.layers.Conv2D(4, 3, strides=2, padding="same")(image)
+    gate = keras.layers.GlobalAveragePooling2D(keepdims=True)(maps)
+    gate = keras.layers.Conv2D(4, 1, activation="sigmoid")(gate)
+    maps = keras.layers.Multiply()([maps, gate])
+    pooled = keras.layers.GlobalAveragePooling2D()(maps)
+    return keras.Model(image, keras.layers.Dense(2, activation="softmax")(pooled))
+
+
+def test_windows_of_a_gated_classifier_are_drawn_where_they_are(tmp_path, rng):
+    model = fully_convolutional(gated())
+    model.save(tmp_path / "gated.keras")
+    model = keras.saving.load_model(tmp_path / "gated.keras")  # which knows no window any more
+    Image.fromarray(rng.integers(0, 256, (40, 52, 3), "uint8")).save(tmp_path / "a.png")
+    result = predict_folder(model, tmp_path / "a.png", tmp_path / "out")
+    assert not result.failed
+    rows, columns = read_mask(tmp_path / "out" / "a.png").shape
+    assert (rows, columns) == (1 + (40 - 24) // 2, 1 + (52 - 24) // 2)
+    overlay = Image.open(tmp_path / "out" / "a_overlay.png")
+    assert overlay.width >= 2 * columns and overlay.height >= 2 * rows
+
+
+def test_a_coarse_map_of_a_fixed_size_is_laid_over_the_whole_image(rng):
+    image = keras.Input((24, 32, 3))
+    maps = keras.layers.Conv2D(4, 3, strides=4, padding="same")(image)
+    gate = keras.layers.GlobalAveragePooling2D(keepdims=True)(maps)
+    model = keras.Model(image, keras.layers.Multiply()([maps, gate]))
+    labels = np.zeros((6, 8), int)
+    labels[2, 3] = 1
+    picture = draw_classes(model, np.zeros((24, 32, 3), "uint8"), labels, Classes.default(4))
+    shown = np.argwhere(np.asarray(picture)[:24, :32, 0] > 0)
+    assert shown.min(0).tolist() == [8, 12] and shown.max(0).tolist() == [11, 15]

@@ -97,6 +97,19 @@ def test_white_is_what_the_file_says(tmp_path, rng, options):
     np.testing.assert_array_equal(image[..., 0], np.rint(pixels / 4095 * 255))
 
 
+@pytest.mark.parametrize("suffix", [".tif", ".npy"])
+@pytest.mark.parametrize(
+    ("dtype", "top"), [("int8", 127), ("int16", 32767), ("uint16", 65535), ("int32", 65535)]
+)
+def test_white_of_integers_is_the_largest_of_their_bits(tmp_path, dtype, top, suffix):
+    pixels = np.linspace(0, top, 128).round().astype(dtype).reshape(8, 16)
+    path = tmp_path / f"a{suffix}"
+    tifffile.imwrite(path, pixels) if suffix == ".tif" else np.save(path, pixels)
+    expected = (pixels.astype(float) * (255 / top)).round()
+    np.testing.assert_array_equal(read_image(path, 1)[..., 0], expected)
+    assert expected.max() == 255
+
+
 def test_a_display_range_is_no_white(tmp_path, rng):
     """ImageJ's range of one image, as automatic contrast sets it, would differ from the next's."""
     pixels = np.minimum(twelve_bits(rng, 7, 9), 3000)

@@ -1012,6 +1012,8 @@ ELSEWHERE = {
     "A file of the format … should end in": "exports::test_gives_what_keras_gives",
     "An export does not replace what exists.": "exports::test_command",
     "The zoo knows maps whose pixels": "exports::test_a_converted_classifier",
+    "The zoo asks how much of the image":
+        "bioimageio::test_the_zoo_takes_no_network_in_which_all_pixels_meet",
     "A file that `keras_fcn.export` wrote holds": "exports::test_the_file_knows_its_classes",
     "should be one that the processor computes in.":
         "engines::test_bfloat16_needs_the_engine_and_the_processor",

@@ -54,7 +54,7 @@ def read_image(
             for example 4095 for a 12-bit camera; smaller values become proportional
             ones. By default what a TIFF says (`MaxSampleValue`, ImageJ's range or
             OME's significant bits, where they are those of 8 to 16 whole bits), else
-            65535; floats need it.
+            65535, of signed integers of 16 bits 32767; floats need it.
         mask_shape: `(height, width)` of its mask, which decides whether an EXIF tag
             is heeded; by default it is.
         max_pixels: the most pixels that an image may have; by default twice Pillow's
@@ -365,7 +365,8 @@ def _to_bytes(raster, path, white):
         )
         fix = f"Pass the value that becomes 255, as {example}."
         raise FileError("floats", path, f"floats in [{low:g}, {high:g}]", fix)
-    white = white or raster.white or WHITE
+    if white is None:
+        white = raster.white or min(WHITE, np.iinfo(pixels.dtype).max)
     if high > white:
         fix = f"Pass a larger {spell('white')}, as {spell('white', math.ceil(high))}."
         raise FileError("bright", path, f"a pixel of {high:g} and white={white:g}", fix)

@@ -13,6 +13,7 @@ import numpy as np
 from keras_fcn.atomic import write_json
 from keras_fcn.cards import pretrained
 from keras_fcn.exports.formats import open_onnx, write_onnx
+from keras_fcn.inference.images import leaves, takes_bytes
 from keras_fcn.label_maps import to_labels
 from keras_fcn.layers import SizeCheck
 from keras_fcn.receptive_fields import receptive_field
@@ -64,14 +65,20 @@ class Size:
     @classmethod
     def of(cls, model):
         """Measure them."""
-        field = receptive_field(model)
+        try:
+            field = receptive_field(model)
+        except ValueError as error:
+            raise ValueError(
+                "The zoo asks how much of the image each pixel of a map depends on. Received: "
+                f"{model.name!r}, of which that is not known. {error} Or export to another format."
+            ) from error
         stride, step = max(field.stride), int(max(field.alignment))
         if stride.denominator != 1 or step % stride:
             raise ValueError(
                 "The zoo knows maps whose pixels are a whole number of the image's apart. "
                 f"Received: {model.name!r} with {stride} pixels. Export it to another format."
             )
-        check = next((layer for layer in model.layers if isinstance(layer, SizeCheck)), None)
+        check = next((layer for layer in leaves(model) if isinstance(layer, SizeCheck)), None)
         minimum, step = (check.minimum, check.step) if check else (step, step)
         channels = model.input_shape[-1]
 
@@ -149,7 +156,7 @@ def _describe(model, size, classes):
         documentation={"source": "README.md"},
         attachments=[{"source": "classes.json"}],
         tags=["semantic-segmentation", "keras"],
-        inputs=[_input(size, model.input_shape[-1])],
+        inputs=[_input(size, model)],
         outputs=[_output(size, model.output_shape[-1], classes)],
         weights=_weights(),
         config={"bioimageio": {"reproducibility_tolerance": [_tolerance()]}},
@@ -160,12 +167,13 @@ def _has_layer(model, start):
     return any(layer.name.startswith(start) for layer in model.layers)
 
 
-def _input(size, channels):
+def _input(size, model):
+    channels, in_bytes = model.input_shape[-1], takes_bytes(model)
     names = {1: ["gray"], 3: ["red", "green", "blue"]}
     parameterized = {"min": size.minimum, "step": size.step}
     return {
         "id": "image",
-        "description": "Pixels in [0, 255]; the network scales them itself.",
+        "description": _pixels(model),
         "axes": [
             {"type": "batch"},
             *({"type": "space", "id": axis, "size": parameterized} for axis in AXES),
@@ -174,10 +182,17 @@ def _input(size, channels):
                 "channel_names": names.get(channels, [f"channel{i}" for i in range(channels)]),
             },
         ],
-        "data": {"type": "float32", "range": [0, 255]},
+        "data": {"type": "float32", **({"range": [0, 255]} if in_bytes else {})},
         "preprocessing": [{"id": "ensure_dtype", "kwargs": {"dtype": "float32"}}],
         "test_tensor": {"source": "test_input.npy"},
     }
+
+
+def _pixels(model):
+    """Say which pixels a network takes."""
+    if takes_bytes(model):
+        return "It takes pixels in [0, 255] and scales them itself."
+    return "It takes pixels scaled as those that it was trained on."
 
 
 def _output(size, channels, classes):
@@ -242,8 +257,7 @@ def _readme(model, classes):
         f"# {model.name}",
         "",
         f"A network of {model.count_params():,} parameters that gives each pixel of an image one "
-        f"of {len(classes)} classes. It takes pixels in [0, 255] and scales them itself. Made with "
-        "keras_fcn for Keras.",
+        f"of {len(classes)} classes. {_pixels(model)} Made with keras_fcn for Keras.",
         "",
         "| label | class | colour |",
         "|---|---|---|",

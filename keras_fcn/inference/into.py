@@ -1,7 +1,6 @@
 """A prediction larger than memory: into a file, tile by tile, going on after a kill."""
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_fcn.arguments import check_choice
-from keras_fcn.atomic import read_json, remove_leftovers, replacing, write_json
+from keras_fcn.atomic import as_json, read_json, remove_leftovers, replacing, write_json
 from keras_fcn.catalogue import classes_of
 from keras_fcn.inference.engines import compiled
 from keras_fcn.inference.formats import write_tiled
@@ -140,7 +139,7 @@ def _foreign(folder):
 
 def _begin(folder, run, tile_size, model, image, network):
     """Return the pieces of a run that begins or, with the same tiles, goes on."""
-    run = json.loads(json.dumps(run))
+    run = as_json(run)
     if _foreign(folder) or ((folder / TILES).exists() and not (folder / RUN).exists()):
         raise FileExistsError(
             f"'{folder}' exists, and keras_fcn did not write what is in it. Move it, or choose "

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import keras
 
-from keras_fcn.atomic import replacing, write_json
+from keras_fcn.atomic import as_json, replacing, write_json
 from keras_fcn.inference.addresses import below
 
 RECORD = "predictions.json"
@@ -126,7 +126,7 @@ def check_same(place: Path | str, what: str, before: dict, run: dict) -> None:
     Raises:
         FileExistsError: naming what differs.
     """
-    run = json.loads(json.dumps(run))
+    run = as_json(run)
     differing = [name for name in run if before.get(name) != run[name]]
     if differing:
         name = differing[0]

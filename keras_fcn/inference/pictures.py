@@ -1,9 +1,12 @@
 """Pictures of predictions: classes over the image, and outlines of objects."""
 
+from fractions import Fraction
+
 import keras
 import numpy as np
 from PIL import Image
 
+from keras_fcn.convolutionize import window_of
 from keras_fcn.inference.tiles import receptive_field_of
 from keras_fcn.visualize import overlay
 
@@ -33,11 +36,9 @@ def draw_classes(model: keras.Model, image: np.ndarray, labels: np.ndarray, clas
     """
     if labels.shape == image.shape[:2]:
         return overlay(image, labels, classes.palette, classes.names)
-    field = receptive_field_of(model)
     cuts = []
-    for size, window, stride, offset, count in zip(
-        image.shape, field.size, field.stride, field.offset, labels.shape, strict=False
-    ):
+    grid = zip(image.shape, *_windows(model, image, labels), labels.shape, strict=False)
+    for size, window, stride, offset, count in grid:
         middle = offset + (window - stride) / 2  # of the first window, as far as it stands for
         places = np.floor((np.arange(size) - float(middle)) / float(stride)).astype(int)
         inside = np.flatnonzero((places >= 0) & (places < count))
@@ -45,6 +46,18 @@ def draw_classes(model: keras.Model, image: np.ndarray, labels: np.ndarray, clas
     (rows, row_places), (columns, column_places) = cuts
     placed = labels[np.ix_(row_places, column_places)]
     return overlay(image[rows, columns], placed, classes.palette, classes.names)
+
+
+def _windows(model, image, labels):
+    """Return the size, stride and offset of the windows that the places of a map stand for."""
+    try:
+        field = receptive_field_of(model)
+        return field.size, field.stride, field.offset
+    except ValueError:  # pixels far apart meet, as by squeeze and excitation
+        if None in model.inputs[0].shape[1:3]:
+            return *window_of(model), (0, 0)
+    strides = [Fraction(*sizes) for sizes in zip(image.shape, labels.shape, strict=False)]
+    return strides, strides, (0, 0)
 
 
 def draw_outlines(image: np.ndarray, objects: np.ndarray) -> Image.Image:
