@@ -49,8 +49,8 @@ def evaluate(
             of the classes are in the result.
         data: pairs of an image `(height, width, channels)` and its label map `(height,
             width)` or `(height, width, 1)`, integers, as of `keras_fcn.datasets.load`,
-            batched or not; a third element is a name. Of a sequence, as `keras_fcn.datasets.Pairs`, an element
-            that can't be read is set aside.
+            batched or not; a third element is a name. Of a sequence, as
+            `keras_fcn.datasets.Pairs`, an element that can't be read is set aside.
         ignore: the label of void pixels; by default the model's own, if it has one.
         objects: whether the maps number objects, 0 background, and these are scored (see
             `keras_fcn.object_metrics.ObjectMetrics`).
