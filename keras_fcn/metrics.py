@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_fcn.arguments import as_label, check_positive_integer, is_number
 from keras_fcn.label_maps import (
+    ROUNDING,
     count_classes,
     drop_channel,
     split_labels,
@@ -42,8 +43,8 @@ class SegmentationMetrics(keras.metrics.Metric):
     In `compile(metrics=[...])` Keras shows the four under these names, and as
     `val_mean_iou` and so on; for callbacks say `monitor="val_mean_iou",
     mode="max"`. Of a metric with another `name` they begin with it, so that two
-    go side by side. Where a prediction that counts is NaN or infinite all four are
-    NaN: such a model has no score. On the host call `update_state` with NumPy
+    go side by side. Where a prediction that counts is NaN or infinite, or that of one
+    channel no probability, all four are NaN: such a model has no score. On the host call `update_state` with NumPy
     arrays. The counts are integers, exact up to 2^51 pixels on every backend, so the scores do not
     depend on the size of the batches; `tf.distribute` adds them up over replicas.
 
@@ -201,13 +202,15 @@ class SegmentationMetrics(keras.metrics.Metric):
 
 
 def _highest(y_pred):
-    """Return the labels of scores (..., channels), and where all scores are finite."""
+    """Return the labels of scores (..., channels), and where these tell them."""
     if not ops.is_tensor(y_pred):
         labels = to_labels(y_pred)  # raises where one is not finite
         return labels, ops.ones(labels.shape, "bool")
     finite = ops.all(ops.isfinite(y_pred), axis=-1)
     if y_pred.shape[-1] == 1:
-        return ops.cast(y_pred[..., 0] > 0.5, "int32"), finite
+        probability = y_pred[..., 0]
+        known = (probability >= -ROUNDING) & (probability <= 1 + ROUNDING)  # not before a sigmoid
+        return ops.cast(probability > 0.5, "int32"), finite & known
     return ops.argmax(y_pred, axis=-1), finite
 
 

@@ -511,3 +511,18 @@ def test_boundaries_are_of_labels(wrong, argument):
 def test_cells_have_whole_numbers(wrong):
     with pytest.raises(ValueError, match="whole numbers from 0 up"):
         rand_information_scores(np.array([[1, wrong]]), np.array([[0.9, 0.1]]))
+
+
+@pytest.mark.parametrize(("end", "is_scored"), [("sigmoid", True), (None, False)])
+def test_scores_before_a_sigmoid_have_no_score(end, is_scored, rng):
+    scores = rng.normal(0, 3, (2, 6, 7, 1)).astype("float32")
+    truth = (scores[..., 0] > 0).astype("int32")
+    metric = SegmentationMetrics(num_classes=1, ignore_class=255)
+    tensor = keras.ops.convert_to_tensor(scores)
+    metric.update_state(truth, keras.ops.sigmoid(tensor) if end else tensor)
+    result = {name: float(value) for name, value in metric.result().items()}
+    assert all(value == 1 if is_scored else np.isnan(value) for value in result.values()), result
+    # where a pixel is void, its score is not looked at
+    metric.reset_state()
+    metric.update_state(np.where(abs(scores[..., 0] - 0.5) > 0.5, 255, truth), tensor)
+    assert np.isfinite(float(metric.result()["pixel_accuracy"]))
