@@ -44,9 +44,10 @@ class SegmentationMetrics(keras.metrics.Metric):
     `val_mean_iou` and so on; for callbacks say `monitor="val_mean_iou",
     mode="max"`. Of a metric with another `name` they begin with it, so that two
     go side by side. Where a prediction that counts is NaN or infinite, or that of one
-    channel no probability, all four are NaN: such a model has no score. On the host call `update_state` with NumPy
-    arrays. The counts are integers, exact up to 2^51 pixels on every backend, so the scores do not
-    depend on the size of the batches; `tf.distribute` adds them up over replicas.
+    channel no probability, all four are NaN: such a model has no score. On the host call
+    `update_state` with NumPy arrays. The counts are integers, exact up to 2^51 pixels on
+    every backend, so the scores do not depend on the size of the batches; `tf.distribute`
+    adds them up over replicas.
 
     Args:
         num_classes: number of classes; the labels are 0 to `num_classes - 1`. 1 is
