@@ -987,6 +987,14 @@ def test_a_file_brings_its_network(run, recipe):
         training.network.build(recipe, num_classes=2, channels=1)
 
 
+@pytest.mark.parametrize(
+    "options", [{"white": 255}, {"values": {0: 0, 255: 1}}, {"mask_suffix": "-mask"}]
+)
+def test_options_of_files_are_refused_with_a_data_set(options):
+    with pytest.raises(ValueError, match=f"Received: `{next(iter(options))}` with the data set"):
+        training.labels.open_task(Recipe("shapes/cells", **options), "train")
+
+
 def test_one_sigmoid_is_trained_on_as_one(tmp_path):
     source = keras_fcn.UNet(num_classes=1, filters=(2, 4), classifier_activation="sigmoid")
     source.save(tmp_path / "one.keras")

@@ -204,8 +204,13 @@ def _open_name(name, channels, options):
     import tensorflow as tf
 
     from keras_fcn.datasets import load
+    from keras_fcn.datasets.catalogue import refuse_file_options
 
-    instances = {"instances": "numbers"} if options.objects else {}
+    reading = _reading(options)
+    if options.calibration is not None:  # whose images are files
+        del reading["white"], reading["max_pixels"]
+    refuse_file_options(name, reading)
+    instances = {"instances": reading["instances"]} if reading["instances"] else {}
     dataset = load(name, options.split, ignore=options.ignore, **instances)
     if dataset.element_spec[0].shape[-1] == 1 and channels == 3:
         return dataset.map(lambda image, labels: (tf.repeat(image, 3, axis=-1), labels))

@@ -61,11 +61,14 @@ def add_recipe(parser):
 
 def make_recipe(options):
     """Return the `Recipe` that the options stand for."""
+    from keras_fcn.datasets.catalogue import FILE_OPTIONS, resolve_source
     from keras_fcn.training.run import tuned_arguments
 
     given = collect(options, Recipe)
     if getattr(options, "from_tuning", None):
         found = tuned_arguments(options.from_tuning)
+        if "data" in given and isinstance(resolve_source(given["data"]), str):
+            found = {name: value for name, value in found.items() if name not in FILE_OPTIONS}
         if "optimizer" in given:
             del found["momentum"]  # of the optimizer that was found
         given = {**found, **given}

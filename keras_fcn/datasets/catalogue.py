@@ -96,6 +96,10 @@ def _scene_labels(annotation):
     return tf.where(annotation == 0, 255, annotation - 1)
 
 
+# What says how the files of a folder are read.
+FILE_OPTIONS = ("values", "colors", "mask_suffix", "white", "max_pixels")
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """A data set: its classes, its ignore label, and how its features become a label map."""
@@ -232,6 +236,26 @@ def import_tfds():
             "`pip install tensorflow-datasets`, or load a folder of images and masks."
         ) from error
     return tfds
+
+
+def refuse_file_options(name: str, options: dict) -> None:
+    """Raise for options of how files are read, which a data set by name has no use for.
+
+    Args:
+        name: of the data set.
+        options: {name: value}; None for what is not given.
+
+    Raises:
+        ValueError: naming them.
+    """
+    given = [option for option in FILE_OPTIONS if options.get(option) is not None]
+    if given:
+        names = ", ".join(map(spell, given))
+        raise ValueError(
+            f"Options of how files are read are for folders. Received: {names} with the data set "
+            f"{name!r}, which says itself what its files hold. Leave {names} out, or pass the "
+            "folder of the files."
+        )
 
 
 def resolve_source(

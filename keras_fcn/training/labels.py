@@ -11,6 +11,7 @@ import scipy.ndimage
 
 from keras_fcn.classes import Classes
 from keras_fcn.datasets import add_border_weights, read_classes, resolve_source
+from keras_fcn.datasets.catalogue import FILE_OPTIONS, refuse_file_options
 from keras_fcn.datasets.findings import FINDINGS, classes_missing, one_class
 from keras_fcn.datasets.names import find_class_file
 from keras_fcn.datasets.streams import Split, open_split
@@ -56,10 +57,10 @@ class Labels:
 
 def open_task(task, split):
     """Return the `Split` of a task's data."""
-    names = ["instances"]
-    if not isinstance(resolve_source(task.data), str):
-        names += ["values", "colors", "mask_suffix", "white", "max_pixels"]
-    options = {name: getattr(task, name) for name in names}
+    source = resolve_source(task.data)
+    options = {name: getattr(task, name) for name in ("instances", *FILE_OPTIONS)}
+    if isinstance(source, str):
+        refuse_file_options(source, options)
     options = {name: value for name, value in options.items() if value is not None}
     with warnings.catch_warnings():
         # of a sample, and of 255 without `ignore`; `read_data` looks at all masks, and knows it
