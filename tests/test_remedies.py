@@ -1047,7 +1047,7 @@ ELSEWHERE = {
         "training::test_other_parameters_are_refused_with_a_way_on",
     "'…' should hold the parameters": "training::test_a_record_that_holds_something_else_is_named",
     "should be whole, as the run wrote it.": "training::test_a_damaged_file_of_a_run_is_named",
-    "A network to train should have the weights":
+    "A network to train should have weights that are floats.":
         "training::test_quantized_weights_are_not_trained_on",
     "Loss and weights should stay finite.":
         "training::test_a_later_divergence_leaves_the_last_good_weights",

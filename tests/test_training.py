@@ -998,7 +998,7 @@ def test_options_of_files_are_refused_with_a_data_set(options):
 def test_one_sigmoid_is_trained_on_as_one(tmp_path):
     source = keras_fcn.UNet(num_classes=1, filters=(2, 4), classifier_activation="sigmoid")
     source.save(tmp_path / "one.keras")
-    recipe = Recipe("data", weights=tmp_path / "one.keras")
+    recipe = Recipe("data", weights=str(tmp_path / "one.keras"))
     for count in (1, 2):  # as it is asked for, and as the data has it
         model = training.network.build(recipe, num_classes=count, channels=3)
         pairs = zip(model.get_weights(), source.get_weights(), strict=True)
@@ -1021,7 +1021,7 @@ def test_what_is_no_weight_comes_along_to_training(tmp_path, rng):
     inner = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(3, 1), deeper])
     source = keras.Sequential([keras.Input((None, None, 3)), adapted, inner, *ends])
     source.save(tmp_path / "own.keras")
-    recipe = Recipe("data", weights=tmp_path / "own.keras")
+    recipe = Recipe("data", weights=str(tmp_path / "own.keras"))
     model = training.network.build(recipe, num_classes=2, channels=3)
     np.testing.assert_allclose(model(images), source(images), rtol=1e-6)
     with pytest.warns(UserWarning, match="start fresh.*score"):
@@ -1036,8 +1036,8 @@ def test_quantized_weights_are_not_trained_on(tmp_path):
     model.quantize("int8")
     model.save(tmp_path / "after.keras")
     with pytest.raises(ValueError, match=r"of which score hold others.*from before that"):
-        training.network.build(Recipe("data", weights=tmp_path / "after.keras"), 2, 3)
-    training.network.build(Recipe("data", weights=tmp_path / "before.keras"), 2, 3)
+        training.network.build(Recipe("data", weights=str(tmp_path / "after.keras")), 2, 3)
+    training.network.build(Recipe("data", weights=str(tmp_path / "before.keras")), 2, 3)
 
 
 def test_a_finished_run_says_how_to_go_on(run, recipe):

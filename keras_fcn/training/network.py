@@ -12,7 +12,7 @@ from keras_fcn.cards import pretrained
 from keras_fcn.catalogue import from_pretrained, load_model
 from keras_fcn.inference.predict import check_options
 from keras_fcn.layers import Predictions
-from keras_fcn.private import copy_state
+from keras_fcn.private import copy_state, flat_layers
 from keras_fcn.remedies import given, spell
 from keras_fcn.training.recipe import ARCHITECTURE, FACTORIES
 
@@ -134,6 +134,7 @@ def rebuild(source, num_classes, dropout=None):
         dropout: rate of its dropout layers; by default as it is.
     """
     policy = keras.config.dtype_policy()
+    _refuse_quantized(source)
 
     def clone(layer):
         config, kind = layer.get_config(), type(layer)
@@ -161,6 +162,16 @@ def rebuild(source, num_classes, dropout=None):
     return model
 
 
+def _refuse_quantized(model):
+    names = [x.name for x in flat_layers(model) if getattr(x, "quantization_mode", None)]
+    if names:
+        raise ValueError(
+            "A network to train should have weights that are floats. Received: "
+            f"{model.name!r}, of which {', '.join(names)} hold others, as after `model.quantize`. "
+            "Pass the file from before that."
+        )
+
+
 def _copy_weights(source, target):
     """Copy the weights of all layers that fit; warn of those that do not."""
     fresh = []
@@ -169,12 +180,6 @@ def _copy_weights(source, target):
             copy_state(old, new)
         else:
             fresh.append(new.name)
-    if fresh and source.output_shape[-1] == target.output_shape[-1]:
-        raise ValueError(
-            "A network to train should have the weights that its layers are made with. Received: "
-            f"{source.name!r}, of which {', '.join(fresh)} hold others, as after "
-            "`model.quantize`. Pass the file from before that."
-        )
     if fresh:
         warnings.warn(
             f"These layers of {target.name!r} start fresh, because the number of classes is "
