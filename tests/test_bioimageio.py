@@ -87,9 +87,10 @@ def test_the_range_of_the_pixels_is_that_of_the_network(in_bytes):
 
 def test_the_zoo_takes_no_network_in_which_all_pixels_meet(tmp_path):
     image = keras.Input((None, None, 3))
-    whole = keras.layers.GlobalAveragePooling2D(keepdims=True)(image)
+    scaled = keras.layers.Rescaling(1 / 255)(image)
+    whole = keras.layers.GlobalAveragePooling2D(keepdims=True)(scaled)
     score = keras.layers.Conv2D(2, 1, activation="softmax")
-    model = keras.Model(image, score(keras.layers.Multiply()([image, whole])))
+    model = keras.Model(image, score(keras.layers.Multiply()([scaled, whole])))
     message = "how much of the image each pixel of a map depends on.*export to another format"
     with pytest.raises(ValueError, match=message):
         keras_fcn.export(model, tmp_path / "model.zip", "bioimageio")
