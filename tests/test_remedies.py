@@ -293,9 +293,9 @@ COMMANDS = [
     ("plan", None, "Pass --data DIR|NAME", PLAN, ""),
     ("plan --data .", None, "should be one of", f"{PLAN} --model unet", "--model unett"),
     (CHECK, None, "given by --data DIR", "check-data --data .", "--data ."),
-    ("evaluate --weights mine.keras --data shapes/cells --split test[:1]", None,
+    ("evaluate --weights mine.keras --data shapes/cells --split val[:1]", None,
      "Leave `--values`, `--white` out", "evaluate --weights mine.keras --data shapes/cells "
-     "--split test[:1]", "--values 0=0 1=1 --white 255"),
+     "--split val[:1]", "--values 0=0 1=1 --white 255"),
     ("plan --data shapes/cells", None, "Leave `--max-pixels` out, or pass the folder",
      f"{PLAN} --max-pixels 99", "--max-pixels 99"),
     ("tune --data . --output o --weights imagenet", None, "search an FCN: `--model fcn`", None,

@@ -1029,6 +1029,7 @@ def test_what_is_no_weight_comes_along_to_training(tmp_path, rng):
     np.testing.assert_allclose(fresh.layers[0](images), adapted(images), rtol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize`")
 def test_quantized_weights_are_not_trained_on(tmp_path):
     layers = [keras.layers.Dense(2, name="score"), keras.layers.Softmax()]
     model = keras.Sequential([keras.Input((None, None, 3)), *layers])
