@@ -110,6 +110,34 @@ def test_white_of_integers_is_the_largest_of_their_bits(tmp_path, dtype, top, su
     assert expected.max() == 255
 
 
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+def test_three_bands_that_are_not_said_to_be_colours(tmp_path, rng, planar):
+    pixels = rng.integers(0, 256, (8, 12, 3), "uint8")
+    stored = pixels if planar == "contig" else np.moveaxis(pixels, -1, 0).copy()
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, stored, photometric="minisblack", planarconfig=planar)
+    np.testing.assert_array_equal(read_image(path, 3), pixels)
+    assert read_image(path, 1).shape == (8, 12, 1)
+    assert count_bands(path) == 3
+
+
+def test_arrays_of_gray_and_of_colours_become_each_other(tmp_path, rng):
+    pixels = rng.integers(0, 256, (8, 12, 3), "uint8")
+    gray = pixels[..., :1]
+    path = tmp_path / "a.npy"
+    for stored in (gray, np.moveaxis(gray, -1, 0), gray[..., 0]):
+        np.save(path, stored)
+        np.testing.assert_array_equal(read_image(path, 3), np.repeat(gray, 3, -1))
+        np.testing.assert_array_equal(read_image(path, 1), gray)
+    expected = np.asarray(Image.fromarray(pixels).convert("L"))
+    for stored in (pixels, np.moveaxis(pixels, -1, 0)):
+        np.save(path, stored)
+        np.testing.assert_array_equal(read_image(path, 1)[..., 0], expected)
+        np.testing.assert_array_equal(read_image(path, 3), pixels)
+    with pytest.raises(FileError, match="where 5 bands are wanted"):
+        read_image(path, 5)
+
+
 def test_a_display_range_is_no_white(tmp_path, rng):
     """ImageJ's range of one image, as automatic contrast sets it, would differ from the next's."""
     pixels = np.minimum(twelve_bits(rng, 7, 9), 3000)

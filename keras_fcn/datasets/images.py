@@ -166,8 +166,9 @@ def _bands_last(array, path, channels):
     first, last = array.shape[0], array.shape[-1]
     if channels is None and first != last and min(first, last) <= BANDS:
         return array if last < first else np.moveaxis(array, 0, -1)
-    if channels is not None and (first == channels) != (last == channels):
-        return array if last == channels else np.moveaxis(array, 0, -1)
+    for bands in (channels, {1: 3, 3: 1}.get(channels)):  # gray becomes RGB and RGB gray
+        if bands is not None and (first == bands) != (last == bands):
+            return array if last == bands else np.moveaxis(array, 0, -1)
     wanted = "" if channels is None else f", where {channels} bands are wanted"
     raise FileError("bands", path, f"an array of shape {array.shape}{wanted}")
 
@@ -232,7 +233,8 @@ def is_for_pillow(file, page, channels):
         return True
     bits, samples = np.max(page.bitspersample), page.samplesperpixel
     unsigned = page.sampleformat in (1, None)
-    return unsigned and (bits <= 16 if samples == 1 else bits <= 8 and samples == 3)
+    is_rgb = samples == 3 and int(page.photometric) == 2
+    return unsigned and (bits <= 16 if samples == 1 else bits <= 8 and is_rgb)
 
 
 def tiff_bands(pixels, axes, path, channels):
