@@ -231,3 +231,36 @@ def test_a_gif_is_what_it_shows(tmp_path, palette):
     np.testing.assert_array_equal(read_mask(tmp_path / "a.gif"), shown)
     values = read_mask(tmp_path / "a.gif", values={0: 0, 255: 1})
     np.testing.assert_array_equal(values, shown > 0)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options", "is_lossy"),
+    [
+        (".tif", {"compression": "jpeg"}, True),
+        (".tif", {"compression": "tiff_lzw"}, False),
+        (".jp2", {"irreversible": True}, True),
+        (".jp2", {"irreversible": False}, False),
+        (".webp", {}, True),
+    ],
+)
+def test_loss_is_seen_in_formats_with_and_without(tmp_path, rng, suffix, options, is_lossy):
+    labels = rng.integers(0, 4, (24, 32), "uint8")
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(labels).save(path, **options)
+    if is_lossy:
+        with pytest.raises(FileError, match="stored without loss"):
+            read_mask(path)
+    else:
+        np.testing.assert_array_equal(read_mask(path), labels)
+
+
+def test_colours_of_16_bits_are_those_of_8_or_refused(tmp_path):
+    labels = np.eye(6, 8, dtype=int)
+    path = tmp_path / "a.tif"
+    colors = {(0, 0, 0): 0, (1, 2, 3): 1}
+    table = np.array(list(colors), "uint16")
+    tifffile.imwrite(path, table[labels] * 257, photometric="rgb")
+    np.testing.assert_array_equal(read_mask(path, colors), labels)
+    tifffile.imwrite(path, table[labels], photometric="rgb")  # all black to Pillow
+    with pytest.raises(FileError, match="colours of 16 bits, up to 3"):
+        read_mask(path, colors)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_fcn.arguments import check_choice, is_integer, is_number
-from keras_fcn.datasets.images import NPY, TIFF, open_header, open_picture, read_raster
+from keras_fcn.datasets.images import NPY, PNG, TIFF, open_header, open_picture, read_raster
 from keras_fcn.datasets.problems import FileError, check_file, reading
 from keras_fcn.remedies import given, spell
 
@@ -267,9 +267,22 @@ def _read_numbers(path, max_pixels):
 
 def _open_lossless(path, max_pixels):
     picture = open_picture(path, max_pixels)
-    if picture.format in ("JPEG", "MPO") or _is_lossy_webp(picture):
+    if picture.format in ("JPEG", "MPO") or _is_lossy(picture):
         raise FileError("lossy", path, f"a {picture.format} file")
+    if picture.mode in ("RGB", "RGBA"):
+        _check_depth(path, max_pixels)
     return picture
+
+
+def _check_depth(path, max_pixels):
+    """Raise for colours of 16 bits that are none of 8, of which Pillow drops the lower half."""
+    with Path(path).open("rb") as file:
+        head = file.read(len(PNG) + 21)
+    if head.startswith(TIFF) or (head.startswith(PNG) and head[24] == 16):
+        pixels = read_raster(path, max_pixels).pixels
+        if pixels.dtype == np.uint16 and (pixels % 257).any():
+            fix = "Save the colours in 8 bits a channel."
+            raise FileError("rgb", path, f"colours of 16 bits, up to {pixels.max()}", fix)
 
 
 def _decode(picture, path, colors):
@@ -334,9 +347,14 @@ def _color_name(code):
     return f"({code >> 16}, {code >> 8 & 255}, {code & 255})"
 
 
-def _is_lossy_webp(picture):
-    """Whether a WebP file holds a VP8 (lossy) rather than a VP8L (lossless) image."""
-    if picture.format != "WEBP":
+def _is_lossy(picture):
+    """Whether a file of a format with and without loss is one with loss."""
+    if picture.format == "TIFF":
+        return "jpeg" in str(picture.info.get("compression"))
+    if picture.format not in ("WEBP", "JPEG2000"):
         return False
-    with Path(picture.filename).open("rb") as file:
-        return b"VP8 " in file.read(64)
+    data = Path(picture.filename).read_bytes()
+    if picture.format == "WEBP":
+        return b"VP8 " in data[:64]  # VP8L is lossless
+    style = data.find(b"\xff\x52")  # of the coding, with the wavelets at its end
+    return style >= 0 and data[style + 13 : style + 14] == b"\0"  # 9-7, which round
