@@ -139,6 +139,7 @@ def weights_per_pixel(sample_weight, shape):
         ValueError: for another shape.
     """
     weights = ops.convert_to_tensor(sample_weight)
+    given = tuple(weights.shape)
     if len(weights.shape) == len(shape) + 1 and weights.shape[-1] == 1:
         weights = weights[..., 0]
     received = tuple(weights.shape)
@@ -149,7 +150,7 @@ def weights_per_pixel(sample_weight, shape):
     ):
         raise ValueError(
             "`sample_weight` should be one number an image, (batch,), or a pixel, the shape of "
-            f"the labels. Received: sample_weight.shape={tuple(sample_weight.shape)} for labels of "
+            f"the labels. Received: sample_weight.shape={given} for labels of "
             f"the shape {tuple(shape)}"
         )
     return ops.reshape(weights, (-1, *[1] * (len(shape) - 1))) if of_images else weights

@@ -300,11 +300,12 @@ def test_in_a_step_they_are_a_loss_of_nan_that_moves_no_weight(label, rng):
     assert finite
 
 
-@pytest.mark.parametrize("shape", [(4, 5), (2, 4), (3,), (2, 5, 4), (2, 4, 5, 3)])
+@pytest.mark.parametrize("shape", [(4, 5), (2, 4), (3,), (2, 5, 4), (2, 4, 5, 3), ()])
 def test_sample_weights_that_can_not_be_meant_are_refused(shape):
     labels, probabilities = maps()
+    weights = np.ones(shape) if shape else 2.0
     with pytest.raises(ValueError, match="`sample_weight` should be one number an image"):
-        WeightedCrossentropy(ignore_class=VOID)(labels, probabilities, np.ones(shape))
+        WeightedCrossentropy(ignore_class=VOID)(labels, probabilities, weights)
 
 
 def test_one_hot_masks_are_explained():
