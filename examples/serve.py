@@ -42,6 +42,7 @@ from keras_fcn.inference import ObjectSettings, find_objects
 from keras_fcn.inference.measure import measure_objects
 from keras_fcn.inference.predict import check_options
 from keras_fcn.label_maps import to_labels
+from keras_fcn.remedies import on_the_command_line
 from keras_fcn.visualize import overlay, write_png
 
 parser = argparse.ArgumentParser(description="Serve a network over HTTP.")
@@ -96,7 +97,11 @@ def predict(image):
 
 how = {name: getattr(options, name) for name in ("engine", "precision", "calibration")}
 if not exported:
-    check_options(network, **how)  # before anything is served
+    try:
+        with on_the_command_line():  # so errors name options as they are typed
+            check_options(network, **how)  # before anything is served
+    except (ValueError, ImportError, OSError) as error:
+        parser.error(str(error))
 
 
 # %% [markdown]

@@ -19,7 +19,12 @@ from keras_fcn.inference.batches import in_batches, read_ahead
 from keras_fcn.inference.folders import DEFAULTS
 from keras_fcn.inference.images import check_model
 from keras_fcn.inference.ledger import fingerprint
-from keras_fcn.inference.predict import check_options, errors_of_an_image, predict_images
+from keras_fcn.inference.predict import (
+    check_options,
+    errors_of_an_image,
+    network_of,
+    predict_images,
+)
 from keras_fcn.inference.progress import track
 from keras_fcn.inference.quantize import fingerprint_of
 from keras_fcn.metrics import SegmentationMetrics
@@ -149,7 +154,8 @@ class _Batch:
 
     @functools.cached_property
     def _predictions(self):
-        return predict_images(self.scorer.model, self.images, **self.scorer.options)
+        scorer = self.scorer
+        return predict_images(scorer.model, self.images, scorer.network, **scorer.options)
 
     def __getitem__(self, number):
         prediction = self._predictions[number]
@@ -277,7 +283,7 @@ class _Objects(_Scorer):
 
     def __init__(self, model, options):
         self.model, self.options, self.legend, self.ignore = model, options, {}, None
-        self.settings = ObjectSettings.of(model)
+        self.network, self.settings = network_of(model, **options), ObjectSettings.of(model)
 
     def finish(self, prediction):
         """Return the objects in the probabilities."""
@@ -320,6 +326,7 @@ class _Pixels(_Scorer):
         self.classes = classes_of(model)
         self.ignore = self.classes.ignore if ignore is None else as_label("ignore", ignore)
         self.model, self.options = model, {"output": "labels", **options}
+        self.network = network_of(model, **options)
         self.names = unique(self.classes.names)
         self.legend = dict(zip(self.names, self.classes.palette.tolist(), strict=True))
 

@@ -15,7 +15,7 @@ from PIL import Image
 from keras_fcn import UNet, predict_folder, predict_image
 from keras_fcn.inference import predict
 from keras_fcn.inference.batches import MOST, batches_of, in_batches, read_ahead
-from keras_fcn.inference.predict import predict_images
+from keras_fcn.inference.predict import network_of, predict_images
 from keras_fcn.inference.sources import find_jobs
 
 SMALL, LARGE = (64, 60, 3), (256, 256, 3)
@@ -122,14 +122,14 @@ def test_a_run_that_goes_on_predicts_the_same_batches(model, photos, tmp_path, c
 def test_of_images_that_fail_together_each_tells_its_own(model, rng, monkeypatch):
     images = [*rng.integers(0, 256, (3, 20, 30, 3), "uint8").astype("float32")]
     images[1][2, 3] = np.nan
-    one, bad, other = predict_images(model, images, output="labels")
+    one, bad, other = predict_images(model, images, network_of(model), output="labels")
     np.testing.assert_array_equal(one, predict_image(model, images[0], output="labels"))
     np.testing.assert_array_equal(other, predict_image(model, images[2], output="labels"))
     assert isinstance(bad, ValueError)
     assert "row 2, column 3" in str(bad)
     monkeypatch.setattr(predict, "_predict_together", lambda *_, **__: {}["an error of ours"])
     with pytest.raises(KeyError, match="of ours"):
-        predict_images(model, images)
+        predict_images(model, images, network_of(model))
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_together_as_one_by_one(network, options, rng):
     model = UNet(**network)
     randomize(model, rng, scale=0.2)
     images = rng.integers(0, 256, (3, 23, 41, model.inputs[0].shape[-1]), "uint8")
-    together = predict_images(model, images, **options)
+    together = predict_images(model, images, network_of(model), **options)
     alone = [predict_image(model, image, **options) for image in images]
     np.testing.assert_allclose(together, alone, atol=1e-5)
 

@@ -268,11 +268,11 @@ def count_predictions(monkeypatch, fail_from=None):
     """Return the list of the images predicted from now on; one of them stops as by Ctrl-C."""
     predicted = []
 
-    def predict(model, images, **options):
+    def predict(model, images, network, **options):
         if len(predicted) == fail_from:
             raise KeyboardInterrupt
         predicted.extend(image.shape[:2] for image in images)
-        return predict_images(model, images, **options)
+        return predict_images(model, images, network, **options)
 
     monkeypatch.setattr(evaluation, "predict_images", predict)
     return predicted

@@ -224,3 +224,12 @@ def test_a_full_server_says_when_to_come_again(weights, pytestconfig, tmp_path):
         assert slow.recv(100).startswith(b"HTTP/1.1 408")
     assert served.post("labels", png(photo(30, 40)))[0] == 200
     assert served.interrupt() == (130, ["Stopped."])
+
+
+@pytest.mark.slow
+def test_options_that_do_not_go_together_are_told(weights, pytestconfig):
+    script = pytestconfig.rootpath / "examples/serve.py"
+    process = Forked([script, "--weights", weights, "--engine", "openvino", "--precision", "int8"])
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 2
+    assert "as `--calibration photos`" in errors

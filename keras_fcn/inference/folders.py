@@ -23,7 +23,12 @@ from keras_fcn.inference.batches import batches_of, in_batches, is_enough, read_
 from keras_fcn.inference.formats import is_tiff, parse_formats
 from keras_fcn.inference.images import check_model
 from keras_fcn.inference.outputs import open_output
-from keras_fcn.inference.predict import check_options, errors_of_an_image, predict_images
+from keras_fcn.inference.predict import (
+    check_options,
+    errors_of_an_image,
+    network_of,
+    predict_images,
+)
 from keras_fcn.inference.progress import track
 from keras_fcn.inference.quantize import as_calibration, fingerprint_of
 from keras_fcn.inference.results import OF_OBJECTS, Results
@@ -175,8 +180,13 @@ class Pipeline:
     def __init__(self, model: keras.Model, results: Results, output, settings: Settings):
         self.model, self.channels = model, model.inputs[0].shape[-1]
         self.results, self.output, self.settings = results, output, settings
+        options = dict(settings.options)
         self.predict = functools.partial(
-            predict_images, model, output=results.takes, **dict(settings.options)
+            predict_images,
+            model,
+            network=network_of(model, **options),
+            output=results.takes,
+            **options,
         )
 
     def run(self, batches: list, book, progress: Callable = iter) -> tuple[dict, dict]:

@@ -122,8 +122,16 @@ def predict_image(
     tile_size = check_tile_size(tile_size)
     check_model(model)
     image = check_image(image, model)
-    symmetries = SYMMETRIES[test_time_augmentation]
     network = compiled(model, engine, precision, calibration)
+    return _predict_checked(
+        model, network, image, output, tile_size, test_time_augmentation, scales
+    )
+
+
+def _predict_checked(
+    model, network, image, output, tile_size=None, test_time_augmentation=False, scales=(1,)
+):
+    symmetries = SYMMETRIES[test_time_augmentation]
     if list(scales) == [1]:
         finish = to_labels if output == "labels" else None
         return _predict(model, network, image, tile_size, symmetries, finish)
@@ -137,34 +145,49 @@ def predict_image(
     return to_labels(scores) if output == "labels" else scores
 
 
+def network_of(
+    model: keras.Model, engine="keras", precision="float32", calibration=None, **_
+) -> Callable:
+    """Return the model as the function that `predict_image` uses with these options."""
+    return compiled(model, engine, precision, calibration)
+
+
 def predict_images(
-    model: keras.Model, images: Sequence[np.ndarray], **options
+    model: keras.Model,
+    images: Sequence[np.ndarray],
+    network: Callable,
+    output: str = "probabilities",
+    **how,
 ) -> list[np.ndarray | Exception]:
     """Predict images of one shape, in the network at once where nothing is averaged or in tiles.
 
     Args:
         model: Keras model, as `predict_image` takes it.
         images: arrays of one shape, as `predict_image` takes them.
-        **options: those of `predict_image`.
+        network: of `network_of`: to see whether a model has changed since it was compiled takes
+            20 ms, which is much for a small image.
+        output: as in `predict_image`.
+        **how: its other options, checked by `check_options`; those of `network_of` are ignored.
 
     Returns:
         For each image what `predict_image` gives, to rounding, or the error that it raises.
     """
-    plain = {name: value for name, value in options.items() if name not in ALONE}
-    if len(images) > 1 and all(options.get(name, value) == value for name, value in ALONE.items()):
+    how = {name: how.get(name, value) for name, value in ALONE.items()}
+    how["tile_size"] = check_tile_size(how["tile_size"])
+    if len(images) > 1 and how == ALONE:
         with contextlib.suppress(*errors_of_an_image()):  # one by one it is seen of which
-            return _predict_together(model, images, **plain)
+            return _predict_together(model, network, images, output)
     predictions: list = []
     for image in images:
         try:
-            predictions.append(predict_image(model, image, **options))
+            checked = check_image(image, model)
+            predictions.append(_predict_checked(model, network, checked, output, **how))
         except errors_of_an_image() as error:
             predictions.append(error)
     return predictions
 
 
-def _predict_together(model, images, output="probabilities", **engine):
-    network = compiled(model, **engine)
+def _predict_together(model, network, images, output):
     views = [View(model, check_image(image, model)) for image in images]
     maps = _call(model, network, np.stack([view.crop() for view in views]))
     if views[0].mirrored:
