@@ -74,7 +74,7 @@ def test_two_processes_of_which_one_is_killed(
     output, killed = tmp_path / "many", []
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, sys.path)))
     handler = signal.getsignal(signal.SIGTERM)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     signal.signal(signal.SIGTERM, handler)  # Ray has put its own there
     try:
         watch = threading.Thread(target=kill_one, args=(output, killed))
