@@ -13,6 +13,7 @@ from PIL import Image
 from keras_fcn.datasets.doubts import TRANSPARENT
 from keras_fcn.datasets.files import FileError, read_image, read_mask
 from keras_fcn.datasets.images import count_bands
+from keras_fcn.datasets.stacks import count_pages
 from keras_fcn.remedies import on_the_command_line
 
 
@@ -244,6 +245,48 @@ def test_exif_orientations(tmp_path, orientation, suffix):
         np.testing.assert_array_equal(stored[..., 0], pixels)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32"])
+def test_gray_tiffs_are_turned_whole_and_their_masks_alike(tmp_path, orientation, dtype):
+    """Pillow 12 scrambles them where they lie in the file in one piece."""
+    stored = np.arange(48).reshape(6, 8)
+    turns = [
+        lambda x: x, lambda x: x[:, ::-1], lambda x: x[::-1, ::-1], lambda x: x[::-1],
+        lambda x: x.T, lambda x: np.rot90(x, -1), lambda x: x[::-1, ::-1].T, np.rot90,
+    ]  # fmt: skip
+    upright = turns[orientation - 1](stored)
+    tag = [(274, "H", 1, orientation, True)]
+    tifffile.imwrite(tmp_path / "a.tif", stored.astype(dtype), extratags=tag)
+    white = None if dtype == "uint8" else 255
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif", white=white)[..., 0], upright)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), upright)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(stored.astype("uint8")).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.png"), upright)
+
+
+@pytest.mark.parametrize("bands", [1, 3, 5])
+def test_overviews_and_valid_pixels_of_a_geotiff_are_no_images(tmp_path, bands):
+    """As GDAL writes them: smaller copies, and a page that says where there is data."""
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 64, bands)).astype("uint8")
+    photometric = "rgb" if bands == 3 else "minisblack"
+    how = {"photometric": photometric, "metadata": None}
+    how |= {"planarconfig": "contig"} if bands > 1 else {}
+    stored = pixels if bands > 1 else pixels[..., 0]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(stored, **how)
+        file.write(np.ones((40, 64), bool), photometric=4, subfiletype=4, metadata=None)
+        file.write(stored[::2, ::2], subfiletype=1, **how)
+        file.write(stored[::4, ::4], subfiletype=1, **how)
+    for channels in (None, bands):
+        assert count_pages(tmp_path / "a.tif", channels) is None
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif", channels), pixels)
+    assert count_bands(tmp_path / "a.tif") == bands
+    if bands == 1:
+        np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), pixels[..., 0])
+
+
 def test_what_is_no_image_is_told_with_a_remedy_that_fits(tmp_path):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
@@ -276,9 +319,10 @@ def test_what_is_no_image_is_told_with_a_remedy_that_fits(tmp_path):
 
 def test_large_images_are_refused_with_the_limit_that_takes_them(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
-    for path in (tmp_path / "a.png", tmp_path / "a.tif", tmp_path / "a.npy"):
-        pixels = np.zeros((20, 30), "uint8")
-        np.save(path, pixels) if path.suffix == ".npy" else save(path, pixels)
+    for name in ("a.png", "a.tif", "b.tif", "a.npy"):
+        path, pixels = tmp_path / name, np.zeros((20, 30), "uint8")
+        how = {"compression": "tiff_lzw"} if name == "b.tif" else {}
+        np.save(path, pixels) if path.suffix == ".npy" else save(path, pixels, **how)
         for read in (read_image, read_mask):
             with pytest.raises(FileError, match=r"600 pixels, .*100.*`max_pixels=600`") as error:
                 read(path)

@@ -58,6 +58,14 @@ def test_integers_are_labels(tmp_path, dtype, name):
     np.testing.assert_array_equal(read_mask(tmp_path / name), labels)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32"])
+@pytest.mark.parametrize("name", ["a.npy", "a.tif"])
+def test_labels_below_0_stay_as_they_are(tmp_path, dtype, name):
+    labels = (np.arange(48).reshape(6, 8) % 3 - 1).astype(dtype)
+    (np.save if name.endswith("npy") else tifffile.imwrite)(tmp_path / name, labels)
+    np.testing.assert_array_equal(read_mask(tmp_path / name), labels)
+
+
 def test_the_colours_of_a_message_are_the_table_to_pass(tmp_path):
     colors = np.array([(10, 20, 30), (200, 0, 0)])
     path = save(tmp_path / "a.png", colors[np.arange(48).reshape(6, 8) % 2])

@@ -1,5 +1,6 @@
 """One reader of images: for prediction, evaluation and training alike."""
 
+import contextlib
 import dataclasses
 import math
 import re
@@ -21,6 +22,7 @@ INVERSE = {6: 8, 8: 6}  # orientations that do not undo themselves
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PNG = b"\x89PNG"
 NPY = b"\x93NUMPY"
+REDUCED, MASK = 1, 4  # bits of a TIFF page's `NewSubfileType`
 
 _pillow_limit = threading.Lock()  # it is a global
 
@@ -183,14 +185,14 @@ def _read_tiff(path, max_pixels, channels):
         if is_for_pillow(file, page, channels):
             raster = _read_pillow(path, max_pixels)
             # Pillow has turned it already
-            pixels = _turned(raster.pixels, INVERSE.get(orientation, orientation))
+            pixels = turned(raster.pixels, INVERSE.get(orientation, orientation))
             if pixels.dtype != np.uint8:  # which Pillow has inverted
                 pixels = white_is_high(page, pixels)
             white = stated_white(file, page, pixels)
             return Raster(pixels, raster.alpha, white, orientation)
-        series = file.series[0]
-        if len(file.series) > 1:
-            raise FileError("frames", path, f"{len(file.pages)} images")
+        series, *others = image_series(file)
+        if others:
+            raise FileError("frames", path, f"{len(image_pages(file))} images")
         check_count(math.prod(series.shape), path, max_pixels)
         pixels = pixels_of(series, path)
         pixels = white_is_high(page, tiff_bands(pixels, series.axes, path, channels))
@@ -224,9 +226,29 @@ def has_alpha(page) -> bool:
     return extra is not None and np.atleast_1d(extra.value)[-1] in (1, 2)
 
 
+def image_pages(file) -> list[int]:
+    """Return the places of a TIFF's pages that are images of their own.
+
+    Others are smaller copies of the one before, or tell which of its pixels are valid, as in
+    a GeoTIFF with overviews.
+    """
+    return [n for n, page in enumerate(file.pages) if n == 0 or _is_image(page)]
+
+
+def image_series(file) -> list:
+    """Return the series of tifffile that are images of their own."""
+    return [series for n, series in enumerate(file.series) if n == 0 or _is_image(series.keyframe)]
+
+
+def _is_image(page):
+    return not int(page.subfiletype) & (REDUCED | MASK)
+
+
 def is_for_pillow(file, page, channels):
     """Whether Pillow reads all that the file holds: gray to 16 bits, 8-bit colours, palettes."""
-    if len(file.pages) > 1:  # pages are bands where something says so; else Pillow tells of them
+    if (
+        len(file.pages) > 1 and len(image_pages(file)) > 1
+    ):  # pages are bands where something says so; else Pillow tells of them
         says = file.is_imagej or file.is_ome or file.is_shaped
         return not says and channels in (None, 1, 3)
     if int(page.photometric) not in (0, 1, 2):  # not gray or RGB: palette, CMYK, YCbCr, Lab
@@ -291,10 +313,20 @@ def open_picture(path, max_pixels: int | None = None):
         FileError: when it has more pixels, or several frames.
     """
     with open_header(path, max_pixels) as picture:  # closes the file; the pixels stay
-        picture.load()
-        if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":
-            raise FileError("frames", path, f"{picture.n_frames} images")
+        load_pixels(picture)
+        if (count := count_images(picture, path)) > 1:
+            raise FileError("frames", path, f"{count} images")
     return picture
+
+
+def count_images(picture, path) -> int:
+    """Return how many images the file of a picture of Pillow holds."""
+    import tifffile
+
+    if picture.format == "TIFF":
+        with tifffile.TiffFile(path) as file:
+            return len(image_pages(file))
+    return 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
 
 
 def open_header(path, max_pixels: int | None = None):
@@ -308,18 +340,40 @@ def open_header(path, max_pixels: int | None = None):
     try:
         picture = Image.open(path)
     except Image.DecompressionBombError:
-        with _pillow_limit:
-            before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                picture = Image.open(path)
-            finally:
-                Image.MAX_IMAGE_PIXELS = before
+        with _without_limit():
+            picture = Image.open(path)
+    if picture.format == "TIFF":
+        # else Pillow maps the file, and scrambles pixels that a tag turns by a quarter
+        picture.filename = ""
     try:
         check_count(picture.height * picture.width, path, max_pixels)
     except FileError:
         picture.close()
         raise
     return picture
+
+
+def load_pixels(picture) -> None:
+    """Load a picture of Pillow whose number of pixels is checked; of a TIFF it checks again."""
+    from PIL import Image
+
+    limit = Image.MAX_IMAGE_PIXELS
+    is_large = limit is not None and picture.height * picture.width > 2 * limit
+    with _without_limit() if is_large else contextlib.nullcontext():
+        picture.load()
+
+
+@contextlib.contextmanager
+def _without_limit():
+    """Let Pillow take pictures of any size, within the block."""
+    from PIL import Image
+
+    with _pillow_limit:
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
 
 
 def check_count(count: int, path, max_pixels: int | None) -> None:
@@ -380,10 +434,10 @@ def _turn(pixels, orientation, mask_shape):
     stored = pixels.shape[:2]
     upright = stored[::-1] if orientation > 4 else stored  # 5 to 8 swap width and height
     as_stored = stored == mask_shape and upright != mask_shape
-    return pixels if as_stored else _turned(pixels, orientation)
+    return pixels if as_stored else turned(pixels, orientation)
 
 
-def _turned(pixels, orientation):
+def turned(pixels, orientation):
     """Return the pixels turned as an EXIF orientation says."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)

@@ -5,12 +5,23 @@ from pathlib import Path
 import numpy as np
 
 from keras_fcn.arguments import check_choice, is_integer, is_number
-from keras_fcn.datasets.images import NPY, PNG, TIFF, open_header, open_picture, read_raster
+from keras_fcn.datasets.images import (
+    EXIF_ORIENTATION,
+    NPY,
+    PNG,
+    TIFF,
+    count_images,
+    open_header,
+    open_picture,
+    read_raster,
+    turned,
+)
 from keras_fcn.datasets.problems import FileError, check_file, reading
 from keras_fcn.remedies import given, spell
 
 GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
 BORDER = 2  # pixels: what of an object is as near to another is border
+SAMPLE_FORMAT, SIGNED = 339, 2  # a TIFF tag, and what it says of signed integers
 SHOWN = 8  # colours that a message lists
 INSTANCES = {"two": ("background", "object"), "border": ("background", "object", "border")}
 
@@ -49,7 +60,9 @@ def read_mask(path, colors=None, values=None, max_pixels: int | None = None) -> 
     with reading(path):
         labels = _read_numbers(path, max_pixels) if colors is None else None
         if labels is None:
-            labels = _decode(_open_lossless(path, max_pixels), path, colors)
+            picture = _open_lossless(path, max_pixels)
+            orientation = picture.getexif().get(EXIF_ORIENTATION, 1)  # of a TIFF Pillow heeds it
+            labels = turned(_decode(picture, path, colors), orientation)
     if values is not None:
         labels = _look_up(labels, values, path, "unknown value", str)
     low, high = int(labels.min()), int(labels.max())
@@ -249,20 +262,27 @@ def _read_numbers(path, max_pixels):
         try:
             with open_header(path, max_pixels) as picture:
                 tiff = head.startswith(TIFF)
-                if not tiff or (picture.mode not in ("I", "F") and picture.n_frames == 1):
+                if not tiff or _is_for_pillow(picture, path):
                     return None
         except UnidentifiedImageError:
             if not head.startswith(TIFF):
                 raise
     try:
-        pixels = read_raster(path, max_pixels).pixels
+        raster = read_raster(path, max_pixels)
     except FileError as error:
         raise FileError("one-hot", path, error.what) if error.kind == "bands" else error from None
+    pixels = turned(raster.pixels, raster.orientation)
     if pixels.shape[-1] > 1:
         raise FileError("one-hot", path, f"{pixels.shape[-1]} channels")
     if pixels.dtype.kind == "f":
         raise FileError("fraction", path, f"floats in [{pixels.min()}, {pixels.max()}]")
     return pixels[..., 0]
+
+
+def _is_for_pillow(picture, path):
+    """Whether Pillow reads the labels of a TIFF; signed ones of 8 bits it takes for unsigned."""
+    signed = SIGNED in np.atleast_1d(picture.tag_v2.get(SAMPLE_FORMAT, 1))
+    return picture.mode not in ("I", "F") and not signed and count_images(picture, path) == 1
 
 
 def _open_lossless(path, max_pixels):

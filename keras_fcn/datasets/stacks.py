@@ -16,7 +16,10 @@ from keras_fcn.datasets.images import (
     Raster,
     check_count,
     has_alpha,
+    image_pages,
+    image_series,
     is_for_pillow,
+    load_pixels,
     open_header,
     pixels_of,
     raster_of,
@@ -88,11 +91,12 @@ def read_stack(
 def _count(file, path, channels):
     page = file.pages[0]
     if is_for_pillow(file, page, channels):
-        count = len(file.pages)
+        count = len(image_pages(file))
         return count if count > 1 else None
-    if len(file.series) == 1 and not _is_stack(file.series[0], path, channels):
+    found = image_series(file)
+    if len(found) == 1 and not _is_stack(found[0], path, channels):
         return None
-    return sum(len(_images(series, _unread(series), channels)) for series in file.series)
+    return sum(len(_images(series, _unread(series), channels)) for series in found)
 
 
 def _is_stack(series, path, channels):
@@ -126,10 +130,11 @@ def _images(series, pixels, channels):
 def _read_pages(file, path, max_pixels):
     """Yield the rasters of pages that Pillow reads."""
     with reading(path), open_header(path, max_pixels) as picture:
-        for number, page in enumerate(file.pages):
+        for number in image_pages(file):
+            page = file.pages[number]
             picture.seek(number)
             check_count(picture.height * picture.width, path, max_pixels)
-            picture.load()
+            load_pixels(picture)
             # Pillow has turned it already
             raster = dataclasses.replace(raster_of(picture), orientation=1)
             pixels = raster.pixels
@@ -140,7 +145,7 @@ def _read_pages(file, path, max_pixels):
 
 def _read_series(file, path, channels, max_pixels):
     """Yield the rasters of images that the file, or its reader, says are on certain axes."""
-    for series in file.series:
+    for series in image_series(file):
         with reading(path):
             page = series.keyframe
             shape = _images(series, _unread(series), channels).shape
