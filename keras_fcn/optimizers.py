@@ -1,7 +1,7 @@
 """The optimizer that Keras lacks: Muon for the kernels of convolutions."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 from keras import ops
@@ -24,6 +24,9 @@ class Muon(keras.optimizers.Muon):
             root mean square that AdamW's has, so AdamW's learning rates will do.
         exclude_layers: list of regular expressions; by default the score layers, as
             Muon is for hidden layers only.
+        shares: dict of a regular expression to the share of the learning rate, above 0,
+            by which what has a path that matches it learns, as pretrained layers do
+            beside fresh ones; by default all learn at the same rate.
         name: name of the optimizer.
         **kwargs: the other arguments of `keras.optimizers.Muon`.
 
@@ -40,12 +43,22 @@ class Muon(keras.optimizers.Muon):
         self,
         learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1e-3,
         exclude_layers: Sequence[str] = ("score",),
+        shares: Mapping[str, float] | None = None,
         name: str = "muon",
         **kwargs,
     ):
         super().__init__(
             learning_rate=learning_rate, exclude_layers=list(exclude_layers), name=name, **kwargs
         )
+        self.shares = dict(shares or {})
+
+    def update_step(self, gradient, variable, learning_rate):
+        # TensorFlow's own variable comes here, which has no path
+        path = self._trainable_variables[self._get_variable_index(variable)].path
+        for pattern, share in self.shares.items():
+            if re.search(pattern, path):
+                learning_rate = learning_rate * share
+        super().update_step(gradient, variable, learning_rate)
 
     def _should_use_adamw(self, variable):
         return len(variable.shape) != 4 or any(
@@ -60,6 +73,9 @@ class Muon(keras.optimizers.Muon):
 
     def lr_adjust(self, x):
         return ops.reshape(super().lr_adjust(_matrix(x)), x.shape)
+
+    def get_config(self):
+        return {**super().get_config(), "shares": self.shares}
 
 
 def _matrix(kernel):

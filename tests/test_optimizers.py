@@ -50,6 +50,18 @@ def test_all_else_goes_by_adamw(shape, scope):
     np.testing.assert_allclose(muon, adamw, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(3, 3, 4, 6), (5,)])
+def test_a_share_of_the_rate_is_a_share_of_the_step(shape):
+    settings = {"weight_decay": None, "adam_weight_decay": None}
+    whole, _ = one_step(Muon(0.1, **settings), shape)
+    share, _ = one_step(Muon(0.1, shares={r"\bconv1_1/": 0.25}, **settings), shape)
+    other, _ = one_step(Muon(0.1, shares={r"\bconv1_1/": 0.25}, **settings), shape, "up1_conv1")
+    np.testing.assert_allclose(share, 0.25 * whole, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(other, whole, rtol=1e-4, atol=1e-7)
+    copy = Muon.from_config(Muon(shares={"a": 0.5}).get_config())
+    assert copy.shares == {"a": 0.5}
+
+
 @pytest.mark.parametrize("factory", [UNet, FCN32s])
 def test_networks_learn_and_are_saved_with_it(factory, rng, tmp_path, narrow_vgg16):
     options = {"fc_filters": 16} if factory is FCN32s else {"filters": (4, 8)}

@@ -25,6 +25,7 @@ from keras_fcn.commands import _parser, main
 from keras_fcn.commands.fields import help_of
 from keras_fcn.commands.train import COURSE, DATA, NETWORK, make_recipe
 from keras_fcn.datasets import Augmentation
+from keras_fcn.losses import DiceCrossentropy, WeightedCrossentropy
 from keras_fcn.remedies import on_the_command_line
 from keras_fcn.training import ImageGrid, Recipe, fit, log, train
 
@@ -504,6 +505,23 @@ def test_optimizers_go_by_their_names(name):
         assert optimizer.momentum == 0.9
 
 
+def test_loss_and_share_of_the_encoder_are_those_of_the_recipe(recipe):
+    chosen = dataclasses.replace(
+        recipe, loss="dice", optimizer="muon", encoder_share=0.05, learning_rate=1e-3,
+        steps=10, epochs=1, batch_norm=True,
+    )  # fmt: skip
+    model = UNet(num_classes=2, filters=(4, 8), batch_norm=True)
+    fit._compile(model, chosen, None, 255)
+    assert type(model.loss) is DiceCrossentropy
+    assert model.loss.ignore_class == 255
+    [pattern] = model.optimizer.shares
+    slower = {v.path.split("/")[-2] for v in model.variables if re.search(pattern, v.path)}
+    names = [f"conv{level}_{number}" for level in (1, 2) for number in (1, 2)]
+    assert slower == {*names, *(f"{name}_bn" for name in names)}
+    fit._compile(model, recipe, None, None)
+    assert type(model.loss) is WeightedCrossentropy
+
+
 @pytest.mark.slow
 def test_training_learns(recipe, tmp_path):
     recipe = dataclasses.replace(
@@ -613,6 +631,9 @@ def test_fine_tuning_keeps_what_the_catalogue_has(monkeypatch):
         ({"values": {0: 0, 1: 0.5}}, "labels of `values` should be integers"),
         ({"instances": "numbers"}, "`instances` should be one of 'two', 'border'"),
         ({"momentum": 0.9}, "goes with `optimizer='sgd'`"),
+        ({"encoder_share": 0}, "above 0, and goes with `optimizer='muon'`"),
+        ({"encoder_share": 0.1, "optimizer": "adamw"}, "goes with `optimizer='muon'`"),
+        ({"loss": "dise"}, "Did you mean 'dice'"),
     ],
 )
 def test_recipes_that_cannot_be(arguments, message):

@@ -3,7 +3,14 @@
 from pathlib import Path
 
 from keras_fcn.commands.fields import add_fields, collect
-from keras_fcn.training.recipe import CLASS_WEIGHTS, FACTORIES, OPTIMIZERS, UPSAMPLINGS, Recipe
+from keras_fcn.training.recipe import (
+    CLASS_WEIGHTS,
+    FACTORIES,
+    LOSSES,
+    OPTIMIZERS,
+    UPSAMPLINGS,
+    Recipe,
+)
 
 DATA = (
     "data", "split", "validation", "num_classes", "class_names", "class_colors", "ignore",
@@ -14,15 +21,16 @@ NETWORK = (
     "model", "filters", "batch_norm", "dropout", "upsampling", "encoder", "fc_filters", "weights",
 )  # fmt: skip
 COURSE = (
-    "epochs", "steps", "minutes", "optimizer", "momentum", "learning_rate", "class_weights",
-    "border_weights", "freeze_encoder", "early_stopping", "seed", "mixed_precision",
-    "data_parallel", "deterministic",
+    "epochs", "steps", "minutes", "optimizer", "momentum", "learning_rate", "encoder_share", "loss",
+    "class_weights", "border_weights", "freeze_encoder", "early_stopping", "seed",
+    "mixed_precision", "data_parallel", "deterministic",
 )  # fmt: skip
 CHOICES = {
     "model": tuple(FACTORIES),
     "encoder": ("vgg16",),
     "upsampling": UPSAMPLINGS,
     "optimizer": OPTIMIZERS,
+    "loss": LOSSES,
     "class_weights": CLASS_WEIGHTS,
 }
 EXAMPLE = "keras-fcn train --data data --output runs/first"

@@ -11,7 +11,7 @@ import keras
 
 from keras_fcn.atomic import remove_leftovers, write_json
 from keras_fcn.catalogue import set_classes
-from keras_fcn.losses import WeightedCrossentropy
+from keras_fcn.losses import DiceCrossentropy, WeightedCrossentropy
 from keras_fcn.metrics import SegmentationMetrics
 from keras_fcn.optimizers import Muon
 from keras_fcn.private import without_traces
@@ -25,7 +25,13 @@ from keras_fcn.training.labels import (
     validation_set,
 )
 from keras_fcn.training.log import recover_log
-from keras_fcn.training.network import build, check_weights, describe, freeze_encoder
+from keras_fcn.training.network import (
+    ENCODER,
+    build,
+    check_weights,
+    describe,
+    freeze_encoder,
+)
 from keras_fcn.training.plan import describe_plan, fit_into, keeps_vgg16, plan, plan_splits
 from keras_fcn.training.recipe import Recipe, recall
 from keras_fcn.training.run import (
@@ -261,20 +267,26 @@ def _compile(model, recipe, weights, ignore):
         warmup_target=recipe.learning_rate,
         warmup_steps=warm_up,
     )
-    optimizer = make_optimizer(recipe.optimizer, schedule, recipe.momentum)
-    return compile_model(model, optimizer, weights, ignore)
+    shares = None
+    if recipe.encoder_share is not None:
+        shares = {rf"\b{ENCODER.pattern}/": recipe.encoder_share}
+    optimizer = make_optimizer(recipe.optimizer, schedule, recipe.momentum, shares)
+    return compile_model(model, optimizer, weights, ignore, recipe.loss)
 
 
-def make_optimizer(name, learning_rate, momentum=None):
-    """Return the optimizer of a name of `OPTIMIZERS`; only SGD has a momentum to set."""
+def make_optimizer(name, learning_rate, momentum=None, shares=None):
+    """Return the optimizer of a name of `OPTIMIZERS`.
+
+    Only SGD has a momentum to set, and only Muon shares of the rate, by the path of the weights.
+    """
     if name == "sgd":
         return keras.optimizers.SGD(learning_rate, momentum)
     if name == "muon":
-        return Muon(learning_rate)
+        return Muon(learning_rate, shares=shares)
     return keras.optimizers.AdamW(learning_rate)
 
 
-def compile_model(model, optimizer, class_weights=None, ignore=None):
+def compile_model(model, optimizer, class_weights=None, ignore=None, loss=None):
     """Compile a network for label maps, with `val_mean_iou` among the scores of validation.
 
     Args:
@@ -282,14 +294,16 @@ def compile_model(model, optimizer, class_weights=None, ignore=None):
         optimizer: Keras optimizer.
         class_weights: list of one weight a class; by default 1 each.
         ignore: the label of void pixels, or None.
+        loss: one of `LOSSES`; by default crossentropy.
 
     Returns:
         The `SegmentationMetrics` of the model.
     """
     metric = SegmentationMetrics(model.output_shape[-1], ignore)
+    kind = DiceCrossentropy if loss == "dice" else WeightedCrossentropy
     model.compile(
         optimizer=optimizer,
-        loss=WeightedCrossentropy(class_weights, ignore_class=ignore),
+        loss=kind(class_weights, ignore_class=ignore),
         metrics=[metric],
         # XLA on TensorFlow is slower on CPUs, and compiles anew for every size of image
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",

@@ -29,6 +29,7 @@ FACTORIES = {
 }
 UPSAMPLINGS = ("transpose", "bilinear")
 OPTIMIZERS = ("adamw", "muon", "sgd")
+LOSSES = ("crossentropy", "dice")
 CLASS_WEIGHTS = ("log", "none")
 FLAGS = ("batch_norm", "border_weights", "mixed_precision", "data_parallel", "deterministic")
 PLANNED = "planned"
@@ -183,12 +184,16 @@ class Recipe(Task):
         freeze_encoder: epochs at the beginning in which the contracting path, its batch
             normalisation too, stays as it is (default: planned; all of them in a U-Net that begins
             on VGG16, else none).
+        loss: crossentropy, or dice for the sum of it and of the Dice loss, which judges the
+            overlap of each class however small it is (default crossentropy).
         class_weights: log, to weigh rare classes up by the logarithm of their share, or none
             (default: planned).
         border_weights: weigh pixels between touching objects up, as in the U-Net paper.
         optimizer: adamw, muon or sgd (default: planned).
         learning_rate: the highest: it rises linearly over a twentieth of the steps and falls
             along a cosine (default: planned).
+        encoder_share: of muon: the share of the learning rate by which the contracting path
+            learns, above 0, as 0.05 where it begins on ImageNet's VGG16 (default 1).
         momentum: of sgd (default 0.99, as in the papers).
         early_stopping: epochs without a better mean IoU after which to stop (default: none).
         mixed_precision: compute in bfloat16, with float32 weights and scores (default:
@@ -217,10 +222,12 @@ class Recipe(Task):
     weights: str | None = None
     minutes: float | None = None
     freeze_encoder: int | None = None
+    loss: str | None = None
     class_weights: str | None = None
     border_weights: bool = False
     optimizer: str | None = None
     learning_rate: float | None = None
+    encoder_share: float | None = None
     momentum: float | None = None
     early_stopping: int | None = None
     mixed_precision: bool | None = None
@@ -242,6 +249,7 @@ class Recipe(Task):
             if (value := getattr(self, name)) is not None:
                 object.__setattr__(self, name, check_flag(name, value))
         for name, choices in {
+            "loss": LOSSES,
             "class_weights": CLASS_WEIGHTS,
             "optimizer": OPTIMIZERS,
             "upsampling": UPSAMPLINGS,
@@ -305,6 +313,14 @@ class Recipe(Task):
             raise ValueError(
                 f"{spell('learning_rate')} should be a finite number above 0. Received: "
                 f"{given('learning_rate', rate)}"
+            )
+        share = self.encoder_share
+        valid = is_number(share) and share > 0 and self.optimizer in (None, "muon")
+        if share is not None and not valid:
+            raise ValueError(
+                f"{spell('encoder_share')} should be a finite number above 0, and goes with "
+                f"{spell('optimizer', 'muon')}. Received: {given('encoder_share', share)}, "
+                f"{given('optimizer', self.optimizer)}"
             )
         momentum = self.momentum
         valid = is_number(momentum) and 0 <= momentum < 1 and self.optimizer == "sgd"
