@@ -903,7 +903,7 @@ def test_plan_follows_the_data(tmp_path):
     assert (recipe.batch_size, recipe.mixed_precision) == (1, False)
 
 
-def test_plan_keeps_vgg16_as_it_is(tmp_path, rng):
+def test_plan_spares_vgg16(tmp_path, rng, narrow_vgg16):
     """Frozen, its U-Net was the best; trained along, Muon's usual rate harms its kernels."""
     images = list(rng.integers(0, 256, (5, 64, 64, 3), "uint8"))
     data = folder_of(tmp_path, images, list(rng.integers(0, 2, (5, 64, 64), "uint8")))
@@ -911,8 +911,20 @@ def test_plan_keeps_vgg16_as_it_is(tmp_path, rng):
     recipe, reasons = planned(data, epochs=7, **unet)
     frozen = 7 if keras.backend.backend() != "jax" else None
     assert (recipe.freeze_encoder, "freeze_encoder" in reasons) == (frozen, frozen is not None)
-    assert recipe.learning_rate == (2e-3 if frozen else 2e-4)
-    assert planned(data, freeze_encoder=2, **unet)[0].freeze_encoder == 2
+    assert (recipe.learning_rate, recipe.encoder_share) == (2e-3, None if frozen else 0.1)
+    recipe, _ = planned(data, freeze_encoder=2, **unet)
+    assert (recipe.freeze_encoder, recipe.learning_rate, recipe.encoder_share) == (2, 2e-3, 0.1)
+    UNet(encoder="vgg16", filters=(2, 2, 2, 2, 2)).save(tmp_path / "mine.keras")
+    UNet(filters=(2, 4)).save(tmp_path / "other.keras")
+    for name, share in (
+        ("unet_vgg16_camvid", 0.1),
+        ("unet_camvid", None),
+        (str(tmp_path / "mine.keras"), 0.1),
+        (str(tmp_path / "other.keras"), None),
+    ):
+        recipe, _ = planned(data, weights=name)
+        assert (recipe.learning_rate, recipe.encoder_share) == (1e-3, share)
+        assert planned(data, weights=name, optimizer="adamw")[0].encoder_share is None
     for start, rate in (
         ({"model": "fcn32s", "weights": "imagenet"}, 2e-4),
         ({"model": "fcn16s", "weights": "fcn32s.keras"}, 1e-4),

@@ -10,10 +10,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_fcn.cards import pretrained
+from keras_fcn.catalogue import load_model
 from keras_fcn.datasets import Augmentation, resolve_source
 from keras_fcn.datasets.catalogue import import_tfds, open_source
 from keras_fcn.datasets.folder import _find_splits
 from keras_fcn.training.labels import count_steps
+from keras_fcn.training.network import describe
 from keras_fcn.training.recipe import PLANNED
 from keras_fcn.vgg16 import is_vgg16_file
 
@@ -200,19 +203,21 @@ def _plan_solver(recipe, data):
     choices = {"class_weights": weights, "optimizer": ("muon", "the best of those measured")}
     optimizer = recipe.optimizer or "muon"
     choices["learning_rate"] = _plan_rate(recipe, optimizer)
+    if optimizer == "muon" and _trains_vgg16(recipe):
+        choices["encoder_share"] = (0.1, "at the whole rate VGG16's kernels lose what they know")
     if optimizer == "sgd":
         choices["momentum"] = (0.99, "as in the papers")
     return choices
 
 
 def _plan_rate(recipe, optimizer):
-    fresh = recipe.weights is None or keeps_vgg16(recipe)
     if optimizer != "muon":
+        fresh = recipe.weights is None or keeps_vgg16(recipe)
         rate = 1e-3 if fresh and recipe.network == "unet" else 1e-4
-    elif fresh:
-        rate = 3e-3 if recipe.weights is None else 2e-3
-    elif begins_on_vgg16(recipe):
-        rate = 2e-4  # more harms its kernels
+    elif recipe.weights is None:
+        rate = 3e-3
+    elif begins_on_vgg16(recipe):  # the expanding path of a U-Net is fresh
+        rate = 2e-3 if recipe.network == "unet" else 2e-4  # more harms VGG16's kernels
     else:  # a finer FCN's skip reads features in the hundreds: at 5e-4 its loss rose threefold
         rate = 1e-3 if recipe.network in (None, "unet") else 1e-4
     start = "random weights" if recipe.weights is None else f"the weights {_file_name(recipe)!r}"
@@ -230,6 +235,18 @@ def begins_on_vgg16(recipe):
     try:
         return is_vgg16_file(recipe.weights)
     except OSError:  # what is wrong with the file is said where it is loaded
+        return False
+
+
+def _trains_vgg16(recipe):
+    """Whether the recipe trains the VGG16 of a U-Net that ImageNet has taught."""
+    if recipe.is_shipped:
+        return pretrained()[recipe.weights]["arguments"].get("encoder") == "vgg16"
+    if recipe.network is not None:
+        return recipe.network == "unet" and begins_on_vgg16(recipe) and not keeps_vgg16(recipe)
+    try:
+        return describe(load_model(recipe.weights)).get("encoder") == "vgg16"
+    except (OSError, ValueError):  # what is wrong with the file is said where it is trained
         return False
 
 
