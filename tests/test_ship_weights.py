@@ -96,6 +96,23 @@ def test_card_is_of_the_file_and_of_all_stages(data, pairs, tmp_path, scripts, m
                 "--hardware", "a test", "--output", "shipped")  # fmt: skip
 
 
+def test_a_run_that_began_on_shipped_weights_has_their_commands(tmp_path, scripts):
+    """Their runs are gone, and the file of that name is another afterwards: its hash is kept."""
+    script = importlib.import_module("ship_weights")
+    record = {"command": "keras-fcn train", "parameters": {"weights": "unet_vgg16_camvid"}}
+    record["result"] = {"file": "model.keras", "seconds": 90.0}
+    (tmp_path / "training.json").write_text(json.dumps(record))
+    card = keras_fcn.pretrained()["unet_vgg16_camvid"]
+    stages = script.find_stages(tmp_path)
+    commands = [stage["command"] for stage in stages]
+    assert commands == [*card["commands"], "keras-fcn train"]
+    assert script.list_stopped(stages).get("stopped") == card.get("stopped")
+    seconds = sum(stage["result"]["seconds"] for stage in stages)
+    assert seconds == 60 * card["training_minutes"] + 90
+    assert script.describe_start(stages) == {"began_on": {"unet_vgg16_camvid": card["sha256"]}}
+    assert script.describe_start(stages[-1:]) == {}
+
+
 @pytest.mark.slow
 def test_tables_of_averages(pairs, tmp_path, scripts, capsys):
     model = keras_fcn.UNet(input_shape=(None, None, 1), num_classes=2, **ARGUMENTS)

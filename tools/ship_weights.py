@@ -5,10 +5,11 @@
 
 Where the run went on from the model of another, the card has the commands of both, and says how
 far one came that was stopped before its end; call it from the folder where they ran, if their
-paths are relative. Writes `NAME.weights.h5`, its kernels in half precision or, with `--bits 8`, in
-eight bits, and `NAME.json` into `--output`. The scores on the card are those of that file on the
-validation images of the run, whole, with and without test-time augmentation. Thresholds of cells
-and objects are chosen on the same images.
+paths are relative. Where it began on weights that ship, those of their card come first, and it has
+the sha256 of their file as it was. Writes `NAME.weights.h5`, its kernels in half precision or, with
+`--bits 8`, in eight bits, and `NAME.json` into `--output`. The scores on the card are those of that
+file on the validation images of the run, whole, with and without test-time augmentation. Thresholds
+of cells and objects are chosen on the same images.
 """
 
 import argparse
@@ -84,10 +85,23 @@ def describe_network(model, channels):
 def find_stages(run):
     """Return the records of a run, and before it of those from which it went on."""
     record = json.loads((run / "training.json").read_text())
-    weights = record["parameters"]["weights"]
-    goes_on = str(weights).endswith(".keras")
-    earlier = find_stages(Path(weights).parent) if goes_on else []
+    weights = str(record["parameters"]["weights"])
+    earlier = []
+    if weights in keras_fcn.pretrained():
+        earlier = list_stages(keras_fcn.pretrained()[weights])
+    elif weights.endswith(".keras"):
+        earlier = find_stages(Path(weights).parent)
     return [*earlier, record if "result" in record else describe_stopped(run, record)]
+
+
+def list_stages(card):
+    """Return what the card of weights that ship says of their commands, as records of runs."""
+    stages = [{"command": command, "result": {"seconds": 0}} for command in card["commands"]]
+    for number, stopped in card.get("stopped", {}).items():
+        stages[int(number) - 1]["stopped"] = stopped
+    stages[0]["result"]["seconds"] = 60 * card["training_minutes"]  # of all
+    stages[-1]["ships"] = {card["name"]: card["sha256"]}
+    return stages
 
 
 def describe_stopped(run, record):
@@ -106,6 +120,12 @@ def list_stopped(stages):
         if "stopped" in stage
     }
     return {"stopped": stopped} if stopped else {}
+
+
+def describe_start(stages):
+    """Return the card's entry on the file that shipped before, if the last command began on one."""
+    start = [stage["ships"] for stage in stages if "ships" in stage]
+    return {"began_on": start[0]} if start else {}
 
 
 def hide_folders(command):
@@ -202,7 +222,7 @@ def main():
     record = stages[-1]
     if "stopped" in record:
         parser.error(f"{options.run} has no end; repeat its command, which goes on")
-    origins = [data, *([VGG16] if stages[0]["parameters"]["weights"] else [])]
+    origins = [data, *([VGG16] if "--weights" in stages[0]["command"] else [])]
     parameters = record["parameters"]
     trained = options.run / record["result"]["file"]
     factory, arguments = describe_network(keras_fcn.load_model(trained), data["channels"])
@@ -236,6 +256,7 @@ def main():
         "test_time_augmentation": data["test_time_augmentation"],
         "commands": [hide_folders(stage["command"]) for stage in stages],
         **list_stopped(stages),
+        **describe_start(stages),
         "seed": record["seed"],
         "hardware": options.hardware,
         "training_minutes": round(sum(stage["result"]["seconds"] for stage in stages) / 60),
