@@ -15,6 +15,7 @@ UPLOAD = """
 element.addEventListener("change", (event) => {
   const [file] = event.target.files;
   if (!file) return;
+  event.target.value = "";  // so that the same file is a change, too, when it is chosen again
   const send = (data) => {
     props.value = {name: file.name, size: file.size, data};
     trigger("upload");
@@ -89,13 +90,21 @@ def picture_input(limits):
             shown = markup.error(error)
         return {view: shown, white: gr.Number((picture or {}).get("white"), visible=deep)}
 
-    shows = {"fn": show, "inputs": picture, "outputs": [view, white]}
-    on(picture.upload, *shows.values())
-    on(sample.input, pictures.sample_picture, sample, picture).then(
-        **shows, api_visibility="private"
-    )
+    # Of what a question leads to, all is in its answer: Gradio may lose the answer to a second
+    # question that follows by itself (`then`).
+    def take(name):
+        taken = pictures.sample_picture(name)
+        return {picture: taken, **show(taken)}
+
+    def whiten(given, value):
+        given = pictures.with_white(given, value)
+        return {picture: given, **show(given)}
+
+    shown = [view, white]
+    on(picture.upload, show, picture, shown)
+    # no sample is shown beside another picture, and the same one can be taken again
+    picture.upload(None, None, sample, js="() => null", api_visibility="private")
+    on(sample.input, take, sample, [picture, *shown])
     for event in (white.submit, white.blur):  # Enter, or leaving the field
-        on(event, pictures.with_white, [picture, white], picture).then(
-            **shows, api_visibility="private"
-        )
+        on(event, whiten, [picture, white], [picture, *shown])
     return picture

@@ -111,7 +111,8 @@ def _certainty(answer):
         return "<p>The model's scores are no probabilities, so there is no map of certainty.</p>"
     return (
         f'<img class="kf-certainty" alt="map of certainty" src="{data_url(answer.certainty)}">'
-        "<p>Black: certain. Yellow: all classes are equally probable.</p>"
+        "<p>Certainty: black where the model is certain, yellow where all classes are equally "
+        "probable.</p>"
     )
 
 

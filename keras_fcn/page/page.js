@@ -3,6 +3,9 @@
 document.addEventListener("input", (event) => {
   const answer = event.target.closest(".kf-answer");
   if (!answer) return;
+  // Gradio writes the next answer over this one, attribute by attribute: so that the slider
+  // comes back to where it begins, as the style does, its attribute has to differ by then.
+  event.target.setAttribute("value", event.target.value);
   if (event.target.matches(".kf-opacity"))
     answer.style.setProperty("--opacity", event.target.value / 100);
   if (event.target.matches(".kf-cut"))

@@ -8,6 +8,7 @@ from keras_fcn.page import answers, markup, pictures
 from keras_fcn.page.controls import explained, on, picture_input
 
 ONE_MODEL = "one model only"
+FIRST_MODEL = "unet_vgg16_camvid"  # that of the README's first line
 
 
 def add(limits, own_files):
@@ -24,6 +25,7 @@ def add(limits, own_files):
             picture = picture_input(limits)
             model = gr.Dropdown(
                 names,
+                value=FIRST_MODEL,
                 label="Model",
                 info="or type the path of a .keras file" if own_files else None,
                 allow_custom_value=own_files,

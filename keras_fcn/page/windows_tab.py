@@ -53,13 +53,16 @@ def add(limits, vgg16):
             networks = [SMALL] if vgg16 is None else [SMALL, VGG16]
             network = gr.Dropdown(networks, label="Network", elem_id="network")
             button = gr.Button("Slide over the picture", variant="primary", elem_id="slide")
-            row = gr.Slider(0, 1, 0, step=1, label="Row of the window", elem_id="row")
-            column = gr.Slider(0, 1, 0, step=1, label="Column of the window", elem_id="column")
+            later = {"visible": False}  # until there are windows to choose among
+            row = gr.Slider(0, 1, 0, step=1, label="Row of the window", elem_id="row", **later)
+            column = gr.Slider(
+                0, 1, 0, step=1, label="Column of the window", elem_id="column", **later
+            )
         with gr.Column(scale=2, min_width=300):
             kernels = gr.HTML(elem_id="kernels", apply_default_css=False, min_height=120)
             table = gr.HTML(elem_id="window", apply_default_css=False)
             stage = gr.HTML(elem_id="stage", apply_default_css=False, js_on_load=DRAG)
-            label = gr.Dropdown([], label="Heat map of", elem_id="label")
+            label = gr.Dropdown([], label="Heat map of", elem_id="label", **later)
             heat = gr.HTML(elem_id="heat", apply_default_css=False)
     # What the browser holds for the server: the scaled picture, and the scores of its windows.
     held = gr.HTML(value=None, html_template="", js_on_load=None, visible="hidden")
@@ -82,9 +85,9 @@ def add(limits, vgg16):
             table: markup.window_table(pair, windows.score_window(pair, image, scores, 0, 0)),
             stage: markup.stage(pair, image, (rows, columns)),
             # a slider needs two places; where there is one window, both are of it
-            row: gr.Slider(0, max(1, rows - 1), 0),
-            column: gr.Slider(0, max(1, columns - 1), 0),
-            label: gr.Dropdown(list(pair.names), value=pair.names[best]),
+            row: gr.Slider(0, max(1, rows - 1), 0, visible=True),
+            column: gr.Slider(0, max(1, columns - 1), 0, visible=True),
+            label: gr.Dropdown(list(pair.names), value=pair.names[best], visible=True),
             heat: markup.heat(pair, image, windows.heat_map(scores, best), pair.names[best]),
         }
 
@@ -99,8 +102,8 @@ def add(limits, vgg16):
         picture = windows.heat_map(scores, pair.names.index(name))
         return markup.heat(pair, image, picture, name)
 
-    def point(event: gr.EventData):
-        return event.row, event.column
+    def point(held, event: gr.EventData):
+        return event.row, event.column, move(held, event.row, event.column)
 
     everything = [held, kernels, table, stage, row, column, label, heat]
     on(button.click, slide, [picture, network], everything)
@@ -109,9 +112,7 @@ def add(limits, vgg16):
     on(row.input, move, place, table, js=MOVE, trigger_mode="always_last", **quiet)
     on(column.input, move, place, table, js=MOVE, trigger_mode="always_last", **quiet)
     # each with its own place, the last of them last
-    on(stage.select, point, None, [row, column], trigger_mode="multiple", **quiet).then(
-        move, place, table, api_visibility="private", trigger_mode="multiple", **quiet
-    )
+    on(stage.select, point, held, [row, column, table], trigger_mode="multiple", **quiet)
     on(label.input, warm, [held, label], heat)
 
 
