@@ -173,6 +173,30 @@ def receptive_field(model: keras.Model) -> ReceptiveField:
     )
 
 
+def maps_fit(model: keras.Model, size: tuple[int, int]) -> bool:
+    """Return whether the maps that a model merges are of one size, for images of this size.
+
+    True also where a layer is unknown.
+
+    Example:
+
+    >>> image = keras.Input((None, None, 3))
+    >>> half = layers.UpSampling2D()(layers.MaxPooling2D()(image))
+    >>> model = keras.Model(image, layers.Add()([image, half]))
+    >>> maps_fit(model, (4, 6)), maps_fit(model, (4, 5))
+    (True, False)
+    """
+    try:
+        graph = functional(model)
+        for axis, side in enumerate(size):
+            _Walk(axis, side).run(graph)
+    except _MisfitError:
+        return False
+    except ValueError:  # of a layer that has no receptive field
+        return True
+    return True
+
+
 class _Axis:
     """A model's maps along one axis, for images of every size that it takes.
 

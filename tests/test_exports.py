@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import leave_half, randomize
+from conftest import call, leave_half, randomize
 from forked import Forked
 
 import keras_fcn
@@ -135,6 +135,20 @@ def test_a_fixed_size_and_mixed_precision_become_free_and_exact(rng, tmp_path):
     exported = open_export(tmp_path / "unet.onnx")
     assert exported.predict(np.zeros((3, 33, 130, 3), "float32")).shape == (3, 33, 130, 2)
     assert [layer.dtype_policy.name for layer in model.layers] == policies
+
+
+def test_networks_of_even_sizes_and_of_images_that_are_integers(rng, tmp_path):
+    """As in tutorials: what is upsampled has the size of its skip at even sizes alone."""
+    images = keras.Input((None, None, 3), dtype="uint8")
+    skip = keras.layers.Rescaling(1 / 255)(images)
+    x = keras.layers.UpSampling2D()(keras.layers.MaxPooling2D()(skip))
+    x = keras.layers.Concatenate()([skip, x])
+    model = keras.Model(images, keras.layers.Conv2D(2, 3, padding="same")(x))
+    randomize(model, rng)
+    assert keras_fcn.export(model, tmp_path / "unet.onnx", "onnx") < 1e-5
+    batch = rng.integers(0, 256, (2, 18, 20, 3)).astype("float32")
+    received = open_export(tmp_path / "unet.onnx").predict(batch)
+    np.testing.assert_allclose(received, call(model, batch.astype("uint8")), atol=1e-5)
 
 
 def reordering_network(rng):

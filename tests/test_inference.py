@@ -198,6 +198,67 @@ def test_images_smaller_than_the_window_are_refused(classifier, shape, tile_size
         predict_image(model, np.zeros(shape, "uint8"), tile_size=tile_size)
 
 
+def user_unet(size=(None, None)):
+    """As in tutorials: what is upsampled has the size of its skip at even sizes alone."""
+    images = keras.Input((*size, 3))
+    skip = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(images)
+    x = keras.layers.Conv2D(4, 3, padding="same")(keras.layers.MaxPooling2D()(skip))
+    x = keras.layers.Concatenate()([skip, keras.layers.Conv2DTranspose(4, 2, strides=2)(x)])
+    return keras.Model(images, keras.layers.Conv2D(2, 1, activation="softmax")(x))
+
+
+@pytest.mark.parametrize(
+    ("build", "fixed", "shape"),
+    [
+        (lambda size: UNet((*size, 3), padding="valid", **SMALL), (92, 92), (57, 83)),
+        (lambda size: UNet((*size, 3), **SMALL), (32, 32), (57, 83)),
+        (lambda size: UNet((*size, 3), **SMALL), (None, 32), (57, 83)),
+        (user_unet, (32, 32), (58, 84)),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, {"tile_size": 16}, {"engine": "onnx"}])
+def test_a_network_built_for_one_size_takes_others_everywhere(build, fixed, shape, options, rng):
+    if "engine" in options:
+        pytest.importorskip("onnxruntime")
+    free, model = build((None, None)), build(fixed)
+    randomize(free, rng)
+    model.set_weights(free.get_weights())
+    image = rng.integers(0, 256, (*shape, 3)).astype("uint8")
+    expected = predict_image(free, image)
+    np.testing.assert_allclose(predict_image(model, image, **options), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(None, None), (32, 32)])
+@pytest.mark.parametrize("options", [{}, {"tile_size": 16}])
+def test_sizes_at_which_maps_do_not_fit_are_told_with_the_nearest_that_do(size, options):
+    model = user_unet(size)
+    with pytest.raises(ValueError, match="Crop it to 56x82 or pad it to 58x84"):
+        predict_image(model, np.zeros((57, 83, 3), "uint8"), **options)
+    with pytest.raises(ValueError, match="Crop it to 56x84 or pad it to 58x84"):
+        predict_image(model, np.zeros((57, 84, 3), "uint8"), **options)
+
+
+def test_a_layer_that_needs_its_size_is_not_fed_another(rng):
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Dense(2)(keras.layers.Reshape((64, 3))(images))
+    model = keras.Model(images, keras.layers.Reshape((8, 8, 2))(x))
+    assert predict_image(model, np.zeros((8, 8, 3), "uint8")).shape == (8, 8, 2)
+    for shape in [(16, 4, 3), (16, 16, 3)]:
+        with pytest.raises(ValueError, match=r"built, 8x8 pixels.* Resize the image or cut it up"):
+            predict_image(model, np.zeros(shape, "uint8"))
+
+
+@pytest.mark.parametrize("policy", ["float16", "bfloat16", "float64"])
+def test_probabilities_are_float32_of_every_precision(policy, rng):
+    images = keras.Input((None, None, 3))
+    layer = keras.layers.Conv2D(2, 3, activation="softmax", dtype=policy, padding="same")
+    model = keras.Model(images, layer(images))
+    image = rng.random((8, 9, 3))
+    result = predict_image(model, image)
+    assert result.dtype == "float32"
+    np.testing.assert_allclose(result, call(model, image[None])[0].astype("float32"), atol=1e-2)
+
+
 def test_unpadded_network_inside_of_another_keeps_its_mirrored_border(rng):
     inner = UNet(padding="valid", **SMALL)
     randomize(inner, rng)

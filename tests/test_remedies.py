@@ -623,6 +623,20 @@ def plain(name="last"):
     return keras.Model(image, layer(image))
 
 
+def halved():
+    """A network whose maps fit together at even sizes alone."""
+    image = keras.Input((None, None, 3))
+    half = keras.layers.UpSampling2D()(keras.layers.MaxPooling2D()(image))
+    both = keras.layers.Concatenate()([image, half])
+    return keras.Model(image, keras.layers.Conv2D(2, 1, activation="softmax")(both))
+
+
+def of_one_size():
+    image = keras.Input((8, 12, 3))
+    scores = keras.layers.Dense(2, activation="softmax")(keras.layers.Reshape((96, 3))(image))
+    return keras.Model(image, keras.layers.Reshape((8, 12, 2))(scores))
+
+
 def curves_of(text):
     Path("log.csv").write_text(text)
     return keras_fcn.visualize.training_curves("log.csv")
@@ -719,6 +733,12 @@ CALLS = [
      lambda: predict(np.zeros((9, 9, 3)), classifier()), [lambda: converted((9, 12))]),
     ("The image should be as large as the model's window.", lambda: converted((8, 12)),
      [lambda: converted((9, 12))]),
+    ("The image should be of a size at which the maps that the model merges fit together.",
+     lambda: predict(IMAGE[:7], halved()),
+     [lambda: predict(IMAGE[:6], halved()), lambda: predict(IMAGE, halved())]),
+    ("The image should be of the size for which the model was built, 8x12 pixels",
+     lambda: predict(IMAGE[:7], of_one_size()),
+     [lambda: predict(keras.ops.image.resize(IMAGE[:7], (8, 12)), of_one_size())]),
     ("One channel should be the probability of class 1, in [0, 1].",
      lambda: predict(IMAGE, logits(), output="labels"),
      [lambda: predict(IMAGE, with_sigmoid(logits()), output="labels")]),

@@ -22,6 +22,7 @@ from keras_fcn.inference.quantize import (
     check_processor,
     check_quantized,
 )
+from keras_fcn.inference.tiles import takes_size, with_free_size
 from keras_fcn.label_maps import ROUNDING
 from keras_fcn.remedies import choose, given, remake, spell
 
@@ -182,13 +183,12 @@ def _warn_of_scores(model, maps):
 
 
 def _free_size(model):
-    """Return the model, or one with the same layers if its height or width is fixed."""
-    height, width, channels = model.input_shape[1:]
-    if height is None and width is None:
+    """Return the model, or one with the same layers for float32 images of any size."""
+    height, width, _ = model.input_shape[1:]
+    if height is None and width is None and model.inputs[0].dtype == "float32":
         return model
-    images = keras.Input((None, None, channels), name=model.inputs[0].name)
     try:
-        return keras.models.clone_model(model, images, clone_function=lambda layer: layer)
+        return with_free_size(model)
     except Exception as error:  # a layer may raise anything for a size that it was not made for
         raise ValueError(
             "The model should be one for images of any size. Received: a model for images of "
@@ -209,23 +209,17 @@ def example_images(model):
 
 
 def _sizes(model):
-    """Return two sizes, neither a multiple of a stride, that leave an output."""
-    for scale in range(1, 17):
-        sizes = [(37 * scale, 65 * scale), (66 * scale, 35 * scale)]
-        if all(_fits(model, size) for size in sizes):
-            return sizes
+    """Return two sizes that leave an output, no multiples of a stride if the model takes such."""
+    for sides in ((37, 65, 66, 35), (32, 64, 64, 32), (48, 80, 80, 48)):
+        for scale in range(1, 17):
+            height, width, *other = (scale * side for side in sides)
+            sizes = [(height, width), tuple(other)]
+            if all(takes_size(model, size) for size in sizes):
+                return sizes
     raise ValueError(
         f"The model should give an output for images of {sizes[0]} pixels. Received: "
         f"{model.name!r}, which gives none."
     )
-
-
-def _fits(model, size):
-    try:
-        shape = model.compute_output_shape((1, *size, model.input_shape[-1]))
-    except ValueError:  # of `SizeCheck`, or of an unpadded convolution
-        return False
-    return min(shape[1:3]) > 0
 
 
 def call(model, images):

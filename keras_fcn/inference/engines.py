@@ -17,7 +17,7 @@ from keras_fcn.arguments import check_choice
 from keras_fcn.convolutionize import is_augmentation
 from keras_fcn.inference import quantize
 from keras_fcn.inference.products import large_kernels_as_products
-from keras_fcn.inference.tiles import View, takes_size
+from keras_fcn.inference.tiles import View, free_size, takes_size
 from keras_fcn.private import flat_layers
 from keras_fcn.remedies import given, spell
 
@@ -34,8 +34,9 @@ ENGINES = ("keras", *PACKAGES)
 # bfloat16, which rounds to 8 bits, on average.
 TOLERANCE = 1e-3
 MEAN_TOLERANCE = 0.02
-PROBE = (33, 64)  # height and width of the image for the comparison, if the model takes them
-LARGEST = 1000
+# Heights and widths of the image for the comparison, the first that the model takes.
+PROBES = [(34 * 2**n - 1, 65 * 2**n - 1) for n in range(5)]
+PROBES += [(32 * 2**n, 64 * 2**n) for n in range(5)]
 # OpenVINO keeps so many kernels, each for one layer and size, so that images of many sizes do
 # not fill the memory.
 KERNELS = 256
@@ -114,6 +115,7 @@ def _compile(model, engine, precision, calibration):
     if engine == "keras":
         return _compile_keras(model)
     package, command = PACKAGES[engine]
+    model = free_size(model)
     try:
         with in_float32(model):
             plain = for_inference(model)
@@ -169,7 +171,7 @@ def _compile_keras(model):
     # a weak reference: the cache must not keep the model alive
     model_ref = weakref.ref(model)
     if keras.backend.backend() != "tensorflow":
-        return lambda images: np.asarray(model_ref().predict_on_batch(images))
+        return lambda images: np.asarray(model_ref().predict_on_batch(images), "float32")
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, model.inputs[0].shape[-1]])])
@@ -177,7 +179,7 @@ def _compile_keras(model):
         with large_kernels_as_products(model_ref()):
             return model_ref()(images, training=False)
 
-    return lambda images: function(tf.constant(images, "float32")).numpy()
+    return lambda images: np.asarray(function(tf.constant(images, "float32")), "float32")
 
 
 def _check_processor(precision):
@@ -275,14 +277,17 @@ def _compared(model, function, engine, precision="float32"):
 
 
 def _probe_shape(model):
-    """The shape of the comparison's image: of a size that the model takes, and no round one."""
-    shape = model.inputs[0].shape
-    size = [fixed or free for fixed, free in zip(shape[1:3], PROBE, strict=True)]
-    view = View(model, np.empty((*size, shape[-1]), "bool"))
-    while not takes_size(model, view.size) and max(size) < LARGEST:  # a slid classifier's window
-        size = [2 * side + 1 for side in size]
-        view = View(model, np.empty((*size, shape[-1]), "bool"))
-    return (1, *view.size, shape[-1])
+    """The shape of the comparison's image: of a size that the model takes, no round one if it can.
+
+    A slid classifier takes what is as large as its window, some networks multiples alone.
+    """
+    fixed, channels = model.inputs[0].shape[1:3], model.inputs[0].shape[-1]
+    for free in PROBES:
+        size = [side or other for side, other in zip(fixed, free, strict=True)]
+        view = View(model, np.empty((*size, channels), "bool"))
+        if takes_size(model, view.size):
+            break
+    return (1, *view.size, channels)
 
 
 def _sample(model):

@@ -22,7 +22,10 @@ from keras_fcn.inference.tiles import (
     boxes,
     check_tile_size,
     example_size,
+    free_size,
+    leaves_map,
     map_size,
+    nearest_sizes,
     predict_piece,
     receptive_field_of,
     takes_size,
@@ -405,20 +408,34 @@ def _call(model, network, parts):
     except Exception as error:
         _check_fits(model, parts.shape[1:3], error)
         raise
-    if scores.shape[1:3] != parts.shape[1:3]:
-        _check_fits(model, parts.shape[1:3])  # TensorFlow may give something for an empty map
+    # TensorFlow may give something for an empty map
+    if scores.shape[1:3] != parts.shape[1:3] and not leaves_map(model, parts.shape[1:3]):
+        raise _misfit(model, parts.shape[1:3])
     return _check_finite(scores)
 
 
 def _check_fits(model, size, error=None):
     if not takes_size(model, size):
-        raise _too_small(model, size) from error
+        raise _misfit(model, size) from error
 
 
-def _too_small(model, size):
+def _misfit(model, size):
+    """Return the error for an image of a size that a model does not take."""
+    received = f"Received: {size[0]}x{size[1]} pixels, of which {model.name!r} makes no map."
+    fixed = free_size(model).inputs[0].shape[1:3]
+    if None not in fixed:
+        return ValueError(
+            f"The image should be of the size for which the model was built, {fixed[0]}x{fixed[1]} "
+            f"pixels, which a layer of it needs. {received} Resize the image or cut it up."
+        )
+    near = [f"{height}x{width}" for height, width in nearest_sizes(model, size)]
+    if len(near) == 2:
+        return ValueError(
+            "The image should be of a size at which the maps that the model merges fit together. "
+            f"{received} Crop it to {near[0]} or pad it to {near[1]}."
+        )
     return ValueError(
-        f"The image should be as large as the model's window. Received: {size[0]}x{size[1]} "
-        f"pixels, of which {model.name!r} makes no map. Enlarge or pad the image."
+        f"The image should be as large as the model's window. {received} Enlarge or pad the image."
     )
 
 

@@ -12,8 +12,10 @@ from keras_fcn.layers import SizeCheck
 from keras_fcn.remedies import spell
 
 SIDES = (256, 512, 1024)  # of images to ask a model what it makes of them
+LARGE, REACH = 2**15, 257  # a side that fits most models, and how far one that fits is looked for
 
 _fields: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+_free: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 class View:
@@ -48,6 +50,34 @@ class View:
         part = self.image[tuple(slice(place.min(), place.max() + 1) for place in places)]
         inside = np.ix_(*(place - first for place, first in zip(places, corner, strict=True)))
         return np.ascontiguousarray(part[inside], "float32")
+
+
+def with_free_size(model: keras.Model) -> keras.Model:
+    """Return a model of the same layers for float32 images of any height and width.
+
+    Raises:
+        Exception: whatever a layer raises that was made for one size.
+    """
+    images = keras.Input((None, None, model.inputs[0].shape[-1]), name=model.inputs[0].name)
+    return keras.models.clone_model(model, images, clone_function=lambda layer: layer)
+
+
+def free_size(model: keras.Model) -> keras.Model:
+    """Return a model as one for float32 images of any size, or itself where a layer needs its size.
+
+    It is made once. What is built for images of one size computes others, too, where its layers do.
+    """
+    tensor = model.inputs[0]
+    if tuple(tensor.shape[1:3]) == (None, None) and tensor.dtype == "float32":
+        return model
+    if model not in _free:
+        try:
+            free = with_free_size(model)
+        except Exception:  # whatever a layer raises
+            free = model
+        is_free = None in free.outputs[0].shape[1:3]  # else a layer in it makes maps of one size
+        _free[model] = free if is_free else None
+    return _free[model] or model
 
 
 def check_tile_size(tile_size) -> tuple[int, int] | str | None:
@@ -109,7 +139,7 @@ def receptive_field_of(model: keras.Model):
 
     if model not in _fields:
         try:
-            _fields[model] = receptive_field(model)
+            _fields[model] = receptive_field(free_size(model))
         except ValueError as error:
             raise ValueError(
                 f"Tiles need a model of which each output pixel sees a part of the image. {error} "
@@ -122,7 +152,7 @@ def map_size(model: keras.Model, view: View) -> tuple[int, int]:
     """Return the height and width of the map that the model makes of an image."""
     if view.mirrored:
         return view.image.shape[:2]
-    return tuple(model.compute_output_shape((1, *view.size, view.image.shape[2]))[1:3])
+    return tuple(free_size(model).compute_output_shape((1, *view.size, view.image.shape[2]))[1:3])
 
 
 def example_size(model: keras.Model) -> tuple | None:
@@ -139,13 +169,38 @@ def example_size(model: keras.Model) -> tuple | None:
     return None
 
 
-def takes_size(model: keras.Model, size: tuple) -> bool:
-    """Return whether a model makes a map of images of this height and width."""
+def leaves_map(model: keras.Model, size: tuple) -> bool:
+    """Return whether images of this height and width are not too small for a model's layers."""
     try:
-        shape = model.compute_output_shape((1, *size, model.inputs[0].shape[-1]))
+        shape = free_size(model).compute_output_shape((1, *size, model.inputs[0].shape[-1]))
     except Exception:  # whatever the layers raise for maps that are too small for them
         return False
     return all(side is None or side > 0 for side in shape[1:3])
+
+
+def takes_size(model: keras.Model, size: tuple) -> bool:
+    """Return whether a model makes a map of images of this height and width."""
+    from keras_fcn.receptive_fields import maps_fit
+
+    return leaves_map(model, size) and maps_fit(free_size(model), size)
+
+
+def nearest_sizes(model: keras.Model, size: tuple) -> list[tuple]:
+    """Return the largest smaller and the smallest larger size that a model takes, if there are.
+
+    One that it takes by itself for a height (or width) keeps it.
+    """
+    sides = []
+    for axis in (0, 1):
+
+        def fits(side, axis=axis):
+            return takes_size(model, (side, LARGE) if axis == 0 else (LARGE, side))
+
+        side = size[axis]
+        smaller = range(side, max(0, side - REACH), -1)
+        larger = range(side, side + REACH)
+        sides.append([next(filter(fits, among), None) for among in (smaller, larger)])
+    return [pair for pair in zip(*sides, strict=True) if None not in pair]
 
 
 def _mirror(model, size):
@@ -156,9 +211,9 @@ def _mirror(model, size):
     check = next((layer for layer in leaves(model) if isinstance(layer, SizeCheck)), None)
     if check is None:
         return None
-    channels = model.inputs[0].shape[-1]
+    channels, free = model.inputs[0].shape[-1], free_size(model)
     margins = [
-        image - model.compute_output_shape((1, image, image, channels))[1]
+        image - free.compute_output_shape((1, image, image, channels))[1]
         for image in (check.minimum, check.minimum + check.step)
     ]
     if margins[0] != margins[1]:
