@@ -57,6 +57,11 @@ def test_defaults_of_settings_are_those_of_the_code(settings, capsys):
     assert "--seed" in told
 
 
+def test_options_are_named_as_they_are_typed(capsys):
+    text = " ".join(read_help(capsys, "tune").split())
+    assert "Networks that --max-parameters leaves out do not count" in text
+
+
 def test_other_defaults_are_those_of_the_code(capsys):
     train = defaults_of(read_help(capsys, "train"))
     unet, fcn = (inspect.signature(kind).parameters for kind in (keras_fcn.UNet, keras_fcn.FCN8s))

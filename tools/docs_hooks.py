@@ -132,19 +132,18 @@ def reference():
         entries = [
             entry(f"keras_fcn.{name}.{key}", value)
             for key, value in members(module)
-            if value not in shown
+            if not callable(value) or value not in shown
         ]
         sections += [f"## keras_fcn.{name}", summary, *entries] if entries else []
     return "\n\n".join(sections)
 
 
 def members(module):
-    """Return the names and values of the documented functions and classes of a module."""
+    """Return the names and values of the functions, classes and constants of a module."""
     public = getattr(module, "__all__", None) or [
         name for name, value in vars(module).items() if _is_public(value, module)
     ]
-    values = [(name, getattr(module, name)) for name in public]
-    return [(name, value) for name, value in values if callable(value)]
+    return [(name, getattr(module, name)) for name in public]
 
 
 def _is_public(value, module):
@@ -154,9 +153,10 @@ def _is_public(value, module):
 
 
 def entry(name, value):
-    """Return mkdocstrings' block of a function or class, titled as users import it."""
-    place = f"{value.__module__}.{value.__qualname__}"
-    return f"::: {place}\n    options:\n      heading: {name}\n      toc_label: {value.__name__}"
+    """Return mkdocstrings' block of a function, class or constant, titled as users import it."""
+    place = f"{value.__module__}.{value.__qualname__}" if callable(value) else name
+    label = name.rpartition(".")[2]
+    return f"::: {place}\n    options:\n      heading: {name}\n      toc_label: {label}"
 
 
 class Examples(griffe.Extension):

@@ -54,14 +54,14 @@ def add_fields(parser, settings, names, required=(), choices=()):
     types = typing.get_type_hints(settings)
     texts = help_of(settings)
     for name in names:
-        text = _with_default(texts[name].replace("`", ""), getattr(settings, name, None))
+        text = _with_default(_spell_options(texts[name], texts), getattr(settings, name, None))
         how = _how(types[name])
         if name in choices:
             how["metavar"] = f"{{{','.join(choices[name])}}}"
         elif name in METAVARS:
             how["metavar"] = METAVARS[name]
         option = parser.add_argument(
-            OPTIONS.get(name, f"--{name.replace('_', '-')}"),
+            _option(name),
             dest=name,
             help=text.replace("%", "%%"),
             required=name in required,
@@ -72,6 +72,16 @@ def add_fields(parser, settings, names, required=(), choices=()):
             option.completer = completion.choices(choices[name])
         elif name in COMPLETERS:
             option.completer = COMPLETERS[name]
+
+
+def _option(name):
+    return OPTIONS.get(name, f"--{name.replace('_', '-')}")
+
+
+def _spell_options(text, names):
+    """Return a help without backticks, in which fields are named as the options that they are."""
+    text = re.sub(r"`(\w+)`", lambda word: _option(word[1]) if word[1] in names else word[1], text)
+    return text.replace("`", "")
 
 
 def _with_default(text, default):

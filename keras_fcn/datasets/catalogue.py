@@ -146,6 +146,8 @@ SOURCES = {
         to_labels=_scene_labels,
     ),
 }
+"""The data sets that have a name, dict of name and `Source`: `classes`, their names, or a dict of
+those by configuration, of which the first is the default, and `ignore`, the label of void."""
 
 
 def open_source(name, split, data_dir=None, manual_dir=None, instances=None):

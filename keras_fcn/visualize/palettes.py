@@ -4,8 +4,8 @@ import numpy as np
 
 from keras_fcn.classes import voc_palette
 
-VOID_COLOR = (208, 208, 208)  # a gray that no palette has
-
+VOID_COLOR = (208, 208, 208)
+"""The colour of void pixels, a gray that no palette has."""
 
 PALETTES = {
     "voc_segmentation": voc_palette(21),
@@ -50,3 +50,4 @@ PALETTES = {
         "uint8",
     ),
 }
+"""Colours of the classes of data sets, dict of name and uint8 array `(classes, 3)`, RGB."""
