@@ -27,7 +27,7 @@ FACTORIES = {
     "fcn8s": "FCN8s",
     "fcn8s_at_once": "FCN8sAtOnce",
 }
-"""What `Recipe(model=...)` may be, dict of name and the function of `keras_fcn` that it stands for."""
+"""What `Recipe(model=...)` may be, dict of name and the function of `keras_fcn` it stands for."""
 UPSAMPLINGS = ("transpose", "bilinear")
 OPTIMIZERS = ("adamw", "muon", "sgd")
 LOSSES = ("crossentropy", "dice")
