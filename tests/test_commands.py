@@ -72,7 +72,11 @@ def test_errors_are_explained(
 
 def test_models_lists_what_ships(capsys):
     assert main(["models"]) == 0
-    assert "unet_camvid" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    for name, card in pretrained().items():
+        assert {name, card["factory"]} <= set(listed.split())
+        for shown in card["classes"]:  # what it is for
+            assert shown in listed
 
 
 def test_models_prints_a_card(capsys):

@@ -36,19 +36,21 @@ def _print_models(cards):
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("name", "network", "parameters", "input", "classes", "scores")
+    table = Table("name", "network", "classes", "scores", show_lines=True)
     table.columns[0].no_wrap = True
     for name, card in cards.items():
+        pixels = card["input"].partition(" ")[0]
         table.add_row(
             name,
-            card["factory"],
-            f"{card['parameters'] / 1e6:.1f} M",
-            card["input"].partition(" ")[0],
-            str(len(card["classes"])),
+            f"{card['factory']}\n{card['parameters'] / 1e6:.1f} M\n{pixels}",
+            ", ".join(card["classes"]),
             _describe_metric(card["metric"]),
         )
     Console().print(table)
-    print("Scores on validation images; in brackets with --tta. `keras-fcn models NAME`: its card.")
+    print(
+        "M: million parameters. Scores on validation images; in brackets with --tta.\n"
+        "`keras-fcn models NAME`: its card."
+    )
 
 
 def _describe_metric(metric):
