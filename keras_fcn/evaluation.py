@@ -115,8 +115,8 @@ def read_pairs(data: Iterable) -> Iterator[tuple]:
             count += 1
             yield name or f"image {count}", element
             continue
-        image, truth, *rest = element  # a name, or Keras's sample weights
-        image, truth = np.asarray(image), np.asarray(truth)
+        image, truth, *rest = _check_element(element)  # a name, or Keras's sample weights
+        image, truth = np.asanyarray(image), np.asanyarray(truth)  # with a mask, to be told of
         if truth.ndim == image.ndim > 2 and truth.shape[-1] == 1:
             truth = truth[..., 0]
         name = rest[0] if rest and isinstance(rest[0], str) else name
@@ -124,6 +124,18 @@ def read_pairs(data: Iterable) -> Iterator[tuple]:
         for pair in singles:
             count += 1
             yield name or f"image {count}", pair
+
+
+def _check_element(element):
+    """Return an element of the data; raise unless it is a pair, or more."""
+    if isinstance(element, tuple | list) and len(element) > 1:
+        return element
+    raise ValueError(
+        "Each element of `data` should be a pair of an image and a label map. Received: one of "
+        f"{type(element).__name__}. Of arrays of images and of label maps pass `zip(images, "
+        "label_maps)`; of dicts the two in each, as `((item['image'], item['mask']) for item in "
+        "data)`."
+    )
 
 
 def _elements(data):
@@ -266,12 +278,20 @@ class _Scorer:
 
     def predict(self, name, truth, predict):
         """Return the prediction, of the size of the truth, by what predicts one image."""
+        if np.ma.is_masked(truth):
+            raise ValueError(
+                "A label map should have no masked pixels, as their labels would count. Received: "
+                f"one of '{name}'. If they are void, pass `label_map.filled(255)` and `ignore=255`."
+            )
         self.check(name, truth)
         prediction = self.finish(predict())
         if truth.shape != prediction.shape:
+            one_hot = truth.ndim == 3 and truth.shape[:2] == prediction.shape
+            remedy = " Of one-hot masks take `label_map.argmax(-1)`." if one_hot else ""
             raise ValueError(
                 "A label map should have the size of the prediction. Received: one of "
                 f"{truth.shape} for '{name}', which the model gives a map of {prediction.shape}."
+                f"{remedy}"
             )
         return prediction
 

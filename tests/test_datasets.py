@@ -87,6 +87,8 @@ def test_layouts(tmp_path, images, masks, split):
         ("all[25%:]", list(range(3, 12))),
         ("all[2:4]", [2, 3]),
         ("all[-2:]", [10, 11]),
+        ("all[-25%:]", [9, 10, 11]),
+        ("all[:-4%]", list(range(12))),  # of 12 images 4% are none
         (["3", "1"], [3, 1]),
         (["images/3.png", "4.png"], [3, 4]),
     ],
@@ -129,6 +131,7 @@ def test_fractions_with_a_seed_cut_the_same_shuffled_order(folder):
         ("tain", "has the splits 'all'"),
         ("all[50%]", "with or without a slice"),
         ("all[5:5]", "at least one image"),
+        ("all[-4%:]", "at least one image"),
         (["1", "99"], "'99'"),
         (["1", "1"], "once"),
         ([], "no name"),

@@ -334,6 +334,33 @@ def test_models_without_a_map_are_explained(classifier):
         predict_image(two, np.zeros((12, 16, 3), "uint8"))
 
 
+def begun_by(layer):
+    return keras.Sequential([keras.Input((None, None, 3)), layer, keras.layers.Conv2D(2, 1)])
+
+
+@pytest.mark.parametrize(
+    ("layer", "white", "remedy"),
+    [
+        (keras.layers.Rescaling(1 / 65535), 65535, "65535 / 255"),
+        (keras.layers.Rescaling(1 / 4095), 4095, "4095 / 255"),
+        (keras.layers.Normalization(mean=[0.5] * 3, variance=[0.05] * 3), 1, "1 / 255"),
+        (keras.layers.Normalization(mean=[120.0] * 3, variance=[4000.0] * 3), 255, "255 / 1"),
+        (keras.layers.Normalization(mean=[3e4] * 3, variance=[1e8] * 3), 65535, "65535 / 255"),
+    ],
+)
+def test_pixels_far_from_those_of_the_first_layer_are_questioned(layer, white, remedy, rng):
+    model = begun_by(layer)
+    pixels = rng.integers(0, 256, (9, 12, 3))
+    image = pixels / 255 if white == 255 else pixels.astype("uint8")
+    with pytest.warns(UserWarning, match=rf"takes pixels in \[0, {white}\].*\({remedy}\)"):
+        predict_image(model, image)
+    scaled = image * eval(remedy)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        result = predict_image(model, scaled)
+    np.testing.assert_allclose(result, call(model, scaled[None])[0], atol=1e-5)
+
+
 def test_which_models_take_bytes(narrow_vgg16):
     fcn = FCN32s(num_classes=3, fc_filters=4)
     assert takes_bytes(fcn)

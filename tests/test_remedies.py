@@ -19,9 +19,10 @@ import tifffile
 from PIL import Image
 
 import keras_fcn
-from keras_fcn import catalogue
+from keras_fcn import catalogue, load_model
 from keras_fcn.classes import Classes
 from keras_fcn.commands import main
+from keras_fcn.datasets.files import read_image
 from keras_fcn.datasets.findings import FINDINGS
 from keras_fcn.remedies import choose, given, on_the_command_line, on_the_page, remake, spell
 from keras_fcn.training import Recipe
@@ -723,6 +724,8 @@ CALLS = [
     ("which are all but black to it", lambda: predict(IMAGE / 255),
      [lambda: predict(255 * (IMAGE / 255)),
       lambda: predict(IMAGE / 255, keras_fcn.UNet(**SETTINGS, include_preprocessing=False))]),
+    ("By its first layer the model", lambda: predict(IMAGE, normalized()),
+     [lambda: predict(IMAGE * (1 / 255), normalized())]),
     ("An image should hold finite numbers.", lambda: predict(np.where(IMAGE < 9, np.nan, IMAGE)),
      [lambda: predict(np.nan_to_num(np.where(IMAGE < 9, np.nan, IMAGE)))]),
     ("`model` should be a built Keras model on images.", lambda: predict(IMAGE, without_input()),
@@ -753,6 +756,18 @@ CALLS = [
     ("`data` should be pairs of images and label maps.",
      lambda: keras_fcn.evaluate(unet(), "."),
      [lambda: keras_fcn.evaluate(unet(), keras_fcn.datasets.Pairs("."))]),
+    ("Each element of `data` should be a pair of an image and a label map.",
+     lambda: keras_fcn.evaluate(unet(), (IMAGE[None], LABELS[None])),
+     [lambda: keras_fcn.evaluate(unet(), zip(IMAGE[None], LABELS[None], strict=True))]),
+    ("A label map should have the size of the prediction. Received: one of (8, 12, 2)",
+     lambda: keras_fcn.evaluate(unet(), [(IMAGE, np.eye(2)[LABELS])]),
+     [lambda: keras_fcn.evaluate(unet(), [(IMAGE, np.eye(2)[LABELS].argmax(-1))])]),
+    ("An image should have no masked pixels", lambda: predict(np.ma.masked_less(IMAGE, 9)),
+     [lambda: predict(np.ma.masked_less(IMAGE, 9).filled(0))]),
+    ("A label map should have no masked pixels",
+     lambda: keras_fcn.evaluate(unet(), [(IMAGE, np.ma.masked_equal(LABELS, 1))]),
+     [lambda: keras_fcn.evaluate(unet(), [(IMAGE, np.ma.masked_equal(LABELS, 1).filled(255))],
+                                 ignore=255)]),
     ("A weights file does not say which network it belongs to.",
      lambda: saved("mine.weights.h5"), [lambda: saved("other.keras")]),
     ("`prediction` should be the probability of cell, in [0, 1].",
@@ -867,6 +882,26 @@ def run_typed(said, before):
     assert (program, option) == ("python", "-c")
     exec(script, {})
     return shlex.split(command[2])[0]
+
+
+def normalized():
+    """A network that was adapted to pixels in [0, 1]."""
+    first = keras.layers.Normalization(mean=[0.5] * 3, variance=[0.05] * 3)
+    return keras.Sequential([keras.Input((None, None, 3)), first, plain()])
+
+
+def test_pixels_far_from_those_of_the_first_layer_can_be_scaled(place, capsys):
+    normalized().save("own.keras")
+    status, said = say("predict images --weights own.keras", capsys)
+    assert status == 0
+    assert said.count("By its first layer the model") == 1
+    mended = run_typed(said, "Let the model scale the pixels: ")
+    status, said = say(f"predict images --weights {mended} --output other", capsys)
+    assert status == 0
+    assert "By its first layer" not in said
+    images = sorted(Path("images").iterdir())
+    labels = predict(read_image(images[0], 3) / 255, load_model("own.keras"), output="labels")
+    np.testing.assert_array_equal(Image.open(f"other/{images[0].stem}.png"), labels)
 
 
 def shifted(channels, by=5.0):

@@ -256,7 +256,8 @@ def _position(text, count):
     """Return a place in a list of `count`, from "10", "-10", "25%" or None."""
     if text is None or not text.endswith("%"):
         return None if text is None else int(text)
-    return round(int(text[:-1]) * count / 100)
+    place = round(int(text[:-1]) * count / 100)
+    return place if place or text[0] != "-" else count  # nothing from the end, and not all
 
 
 def _read_names(source, split):

@@ -6,11 +6,16 @@ import warnings
 import keras
 import numpy as np
 
+from keras_fcn.catalogue import file_of
 from keras_fcn.layers import SizeCheck, VGGPreprocessing
+from keras_fcn.remedies import choose, remake
 
 # Rows of an image are looked through in blocks of about so many numbers, for files larger
 # than memory.
 BLOCK = 2**24
+DEEP = 2e-3  # a scale below it is made for pixels beyond [0, 255]
+# The range of an image, as a multiple of the deviation for which the model is made.
+NARROW, WIDE = 0.05, 60
 # How far an interpolation may overshoot the range [0, 255].
 OVERSHOOT = 128
 
@@ -86,24 +91,34 @@ def check_image(image: np.ndarray, model: keras.Model) -> np.ndarray:
             f"The model takes one image of the shape (height, width, {channels}). Received: "
             f"image.shape={image.shape}{_remedy(image.shape, channels)}"
         )
+    if np.ma.is_masked(image):
+        raise ValueError(
+            "An image should have no masked pixels, as the numbers below would count. Received: "
+            "some. Fill them with what is like no object, for example by `image.filled(0)`."
+        )
     if image.dtype.kind not in "buif":
         raise ValueError(
             "An image should hold integers or floats. Received: an array of the dtype "
             f"{image.dtype}."
         )
-    if image.dtype != "uint8":
-        _check_range(image, takes_bytes(model))
+    asks = isinstance(_first_layer(model), keras.layers.Rescaling | keras.layers.Normalization)
+    if image.dtype != "uint8" or (asks and not takes_bytes(model)):
+        low, high = _check_range(image, takes_bytes(model))
+        _question(model, low, high)
     return image
 
 
 def takes_bytes(model: keras.Model) -> bool:
     """Return whether a model begins with a preprocessing of pixels in [0, 255]."""
-    first = next(
-        (x for x in leaves(model) if not isinstance(x, keras.layers.InputLayer | SizeCheck)), None
-    )
+    first = _first_layer(model)
     if isinstance(first, keras.layers.Rescaling):
-        return bool(np.max(np.abs(first.scale)) < 0.02)  # 1/127.5 or 1/255
+        return bool(DEEP <= np.max(np.abs(first.scale)) < 0.02)  # 1/127.5 or 1/255
     return isinstance(first, VGGPreprocessing)
+
+
+def _first_layer(model):
+    passing = keras.layers.InputLayer | SizeCheck
+    return next((layer for layer in leaves(model) if not isinstance(layer, passing)), None)
 
 
 def leaves(model: keras.Model):
@@ -126,7 +141,7 @@ def _remedy(shape, channels):
 
 
 def _check_range(image, in_bytes):
-    """Raise or warn where the numbers can't be meant."""
+    """Raise or warn where the numbers can't be meant; return the lowest and the highest."""
     low, high = np.inf, -np.inf
     step = max(1, BLOCK // (image.shape[1] * image.shape[2]))
     for top in range(0, len(image), step):
@@ -135,7 +150,7 @@ def _check_range(image, in_bytes):
             _raise_not_finite(block, top)
         low, high = min(low, block.min()), max(high, block.max())
     if not in_bytes:
-        return
+        return low, high
     if image.dtype == bool:
         raise ValueError(
             "The model takes pixels in [0, 255]. Received: an image of True and False. Pass "
@@ -155,6 +170,44 @@ def _check_range(image, in_bytes):
             "`include_preprocessing=False`.",
             stacklevel=4,
         )
+    return low, high
+
+
+def _question(model, low, high):
+    """Warn of numbers far from those that the model's first layer is made for."""
+    white = _missed_white(_first_layer(model), float(low), float(high))
+    if white is None:
+        return
+    own = next((own for own in (1, 255) if high <= own), 65535)
+    scale = f"keras.layers.Rescaling({white:g} / {own})"
+    made = f"keras.Sequential([keras.Input(model.input_shape[1:]), {scale}, model])"
+    warnings.warn(
+        f"By its first layer the model {model.name!r} takes pixels in [0, {white:g}], and those of "
+        f"the image are in [0, {own}]. "
+        + choose(
+            f"Pass `image * ({white:g} / {own})`.",
+            f"Let the model scale the pixels: {remake(made, file_of(model), 'scaled')}; for "
+            "predictions that are written, with another output folder.",
+        ),
+        stacklevel=4,
+    )
+
+
+def _missed_white(first, low, high):
+    """Return the white of a first layer from which the numbers of an image are far, else None."""
+    if isinstance(first, keras.layers.Rescaling):
+        scale = float(np.max(np.abs(first.scale)))
+        return 1 / scale if 0 < scale < DEEP and 0 < high <= 255 else None
+    if not isinstance(first, keras.layers.Normalization) or low == high:
+        return None
+    if (mean := getattr(first, "mean", None)) is None:  # not adapted
+        return None
+    mean, variance = map(keras.ops.convert_to_numpy, (mean, first.variance))
+    deviation = float(np.sqrt(variance.mean()))
+    if NARROW * deviation < high - low < WIDE * deviation:
+        return None
+    reach = float(abs(mean).max()) + deviation
+    return next(white for white in (1, 255, 65535) if reach < 2 * white or white == 65535)
 
 
 def _raise_not_finite(block, top):

@@ -134,7 +134,9 @@ class Task:
     def _check_classes(self):
         """Raise unless names, colours and number of the classes agree."""
         if self.class_names is not None:
-            object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
+            names = self.class_names
+            names = (names,) if isinstance(names, str) else tuple(map(str, names))
+            object.__setattr__(self, "class_names", names)
             count = len(self.class_names)
             if self.num_classes not in (None, count) and (self.num_classes, count) != (1, 2):
                 raise ValueError(
