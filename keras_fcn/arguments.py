@@ -132,6 +132,17 @@ def as_label(name, value):
     raise ValueError(f"{spell(name)} should be an integer or None. Received: {given(name, value)}")
 
 
+def as_void(name, value):
+    """Return the label of void pixels in label maps, which have 32 bits, as `as_label` does."""
+    value = as_label(name, value)
+    if value is not None and not -(2**31) <= value < 2**31:
+        raise ValueError(
+            f"{spell(name)} should fit the 32 bits of label maps. Received: {given(name, value)}. "
+            f"Choose a number that is no class, as {spell(name, 255)}."
+        )
+    return value
+
+
 def expand_home(text):
     """Return a path that was typed into a shell or the page, with the home folder for `~/`.
 

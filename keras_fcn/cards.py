@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from keras_fcn.arguments import suggest
+from keras_fcn.classes import Classes
 from keras_fcn.remedies import choose
 
 # Arguments of a factory that may differ from the card's: they change no weight.
@@ -45,6 +46,17 @@ def _read_card(path):
             f"{', '.join(missing)}. Reinstall the package."
         )
     return card
+
+
+def classes_on(card: dict) -> Classes:
+    """Return the classes that a card tells."""
+    return Classes(
+        card["classes"],
+        card["palette"],
+        ignore=card["ignore_label"],
+        data=card["dataset"],
+        objects=card.get("objects"),
+    )
 
 
 def find_card(name: str) -> dict:

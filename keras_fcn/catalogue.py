@@ -104,7 +104,6 @@ def from_pretrained(name: str, num_classes: int | None = None) -> keras.Model:
     _refuse_part(name)
     card = find_card(name)
     model = FACTORIES[card["factory"]](**card["arguments"], weights=name, name=name)
-    set_classes(model, _classes_on(card))
     if num_classes is None:
         return model
     if num_classes == card["arguments"]["num_classes"]:
@@ -193,16 +192,6 @@ def _find_predictions(model):
         if found is not None:
             return found
     return None
-
-
-def _classes_on(card):
-    return Classes(
-        card["classes"],
-        card["palette"],
-        ignore=card["ignore_label"],
-        data=card["dataset"],
-        objects=card.get("objects"),
-    )
 
 
 def _refuse_part(name):

@@ -80,7 +80,7 @@ class Classes:
     objects: dict | None = None
 
     def __post_init__(self):
-        names = (self.names,) if isinstance(self.names, str) else tuple(map(str, self.names))
+        names = tuple(map(str, self.names))
         colors = voc_palette(len(names)) if self.colors is None else _as_array(self.colors)
         whole = np.issubdtype(colors.dtype, np.integer) and names
         if colors.shape != (len(names), 3) or not whole or colors.min() < 0 or colors.max() > 255:

@@ -20,7 +20,9 @@ from keras_fcn.archives import (
 )
 from keras_fcn.atomic import replacing
 from keras_fcn.caffe import load_pascal_voc
-from keras_fcn.cards import check_card, find_card, pretrained, verified_file
+from keras_fcn.cards import check_card, classes_on, find_card, pretrained, verified_file
+from keras_fcn.classes import Classes
+from keras_fcn.label_maps import count_classes
 from keras_fcn.private import without_numbers
 from keras_fcn.remedies import spell
 from keras_fcn.vgg16 import is_vgg16_file, load_vgg16
@@ -53,6 +55,7 @@ def load_weights(model: keras.Model, factory: str, arguments: dict) -> None:
         return
     if os.sep in str(weights) or Path(str(weights)).suffix in (".h5", ".keras"):
         load_file(model, weights)
+        _keep_classes(model, _classes_in(weights) if is_archive(weights) else None)
     elif weights == "imagenet":
         load_vgg16(model)
     elif weights == "pascal_voc":
@@ -61,6 +64,20 @@ def load_weights(model: keras.Model, factory: str, arguments: dict) -> None:
         card = find_card(weights)
         check_card(card, factory, arguments)
         load_file(model, verified_file(card))
+        _keep_classes(model, classes_on(card))
+
+
+def _keep_classes(model, classes):
+    """Tell a network what the classes of its weights are, if they are as many as its own."""
+    if classes is not None and len(classes) == count_classes(model.output_shape[-1]):
+        model.get_layer("predictions").classes = classes
+
+
+def _classes_in(path):
+    """Return the classes that a `.keras` file holds, or None."""
+    layers = read_config(path)["config"].get("layers", ())
+    found = [x["config"].get("classes") for x in layers if x["class_name"] == "Predictions"]
+    return Classes.from_config(found[-1]) if found and found[-1] else None
 
 
 def load_file(model: keras.Model, path: str | os.PathLike) -> None:

@@ -56,6 +56,17 @@ def test_a_file_keeps_its_classes(saved):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_weights_bring_their_classes_into_a_network_of_as_many(saved):
+    model = UNet(num_classes=2, filters=(4, 8))
+    classes = Classes(("tissue", "nucleus"), ((0, 0, 0), (9, 8, 7)), ignore=3)
+    set_classes(model, classes)
+    assert classes_of(UNet(num_classes=2, filters=(4, 8), weights=saved(model))) == classes
+    card = cards.pretrained()["unet_nuclei"]
+    model = UNet(**card["arguments"], weights="unet_nuclei")
+    assert classes_of(model).names == ("background", "nucleus", "border")
+    assert classes_of(UNet(num_classes=2, filters=(4, 8))) == Classes.default(2)
+
+
 def test_a_shipped_name_has_its_cards_classes():
     classes = classes_of(load_model("unet_camvid"))
     assert classes.names[:2] == ("sky", "building")

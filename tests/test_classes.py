@@ -3,7 +3,6 @@ import json
 import pytest
 
 from keras_fcn.classes import Classes
-from keras_fcn.training import Task
 
 
 def test_they_go_through_json():
@@ -16,11 +15,6 @@ def test_what_is_not_known_has_numbers_and_the_colours_of_voc():
     assert classes.names == ("class 0", "class 1", "class 2")
     assert classes.palette.tolist() == [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
     assert len(Classes.default(300).palette) == 300
-
-
-def test_one_name_is_one_class():
-    assert Classes("cell").names == ("cell",)
-    assert Task(".", class_names="cell").class_names == ("cell",)
 
 
 @pytest.mark.parametrize(

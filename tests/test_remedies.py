@@ -1099,6 +1099,12 @@ ELSEWHERE = {
         "commands::test_a_map_of_another_size_is_refused_before_the_first_image",
     "Thresholds are stored in a .keras file.":
         "commands::test_thresholds_that_cant_be_stored_are_refused",
+    "The validation images should be others":
+        "training::test_images_that_are_trained_on_and_validated_on_are_told",
+    "… should be one folder of images and masks":
+        "training::test_a_pair_of_folders_is_no_data_to_train_on",
+    "… should fit the 32 bits of label maps.":
+        "training::test_a_void_label_that_label_maps_can_not_hold_is_refused",
     "The output folder should hold no finished run.":
         "training::test_a_finished_run_says_how_to_go_on",
     "The output folder should be new or empty": "training::test_folder_of_other_files_is_refused",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import types
+import warnings
 from pathlib import Path
 
 import forked
@@ -24,7 +25,7 @@ from keras_fcn.classes import Classes
 from keras_fcn.commands import _parser, main
 from keras_fcn.commands.fields import help_of
 from keras_fcn.commands.train import COURSE, DATA, NETWORK, make_recipe
-from keras_fcn.datasets import Augmentation
+from keras_fcn.datasets import Augmentation, load
 from keras_fcn.losses import DiceCrossentropy, WeightedCrossentropy
 from keras_fcn.remedies import on_the_command_line
 from keras_fcn.training import ImageGrid, Recipe, fit, log, train
@@ -679,15 +680,15 @@ def test_labels_are_counted_before_the_training(data):
     ],
 )
 def test_classes_are_asked_for_as_they_were_given(given, remedy, write_masks):
-    folder = Path(write_masks(0, 1, 2))
+    folder, parts = Path(write_masks(0, 1, 2)), {"split": "all[:9]", "validation": "all[9:]"}
     if not given:
         (folder / "classes.csv").write_text("label,name\n0,a\n1,b\n")
-    task = Recipe(str(folder), split="all", validation="all", **given)
+    task = Recipe(str(folder), **parts, **given)
     with on_the_command_line(), pytest.raises(ValueError, match=remedy):
         training.labels.read_data(task)
     (folder / "classes.csv").write_text("label,name\n0,a\n1,b\n2,c\n")
     mended = {name: (*value, value[0]) for name, value in given.items() if name != "num_classes"}
-    task = Recipe(str(folder), split="all", validation="all", **mended)
+    task = Recipe(str(folder), **parts, **mended)
     assert len(training.labels.read_data(task).classes) == 3
 
 
@@ -720,6 +721,40 @@ def write_masks(tmp_path):
         return str(tmp_path)
 
     return write
+
+
+def test_images_that_are_trained_on_and_validated_on_are_told(write_masks):
+    task = Recipe(write_masks(0, 1), split="all[:12]", validation="all[8:]")
+    with pytest.warns(UserWarning, match=r"4 of 12 that are both.*`split='all\[:80%\]'`"):
+        training.labels.read_data(task)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        apart = {"split": "all[:80%]", "validation": "all[80%:]"}
+        training.labels.read_data(dataclasses.replace(task, **apart))
+
+
+def test_a_pair_of_folders_is_no_data_to_train_on(write_masks, tmp_path):
+    folder = write_masks(0, 1)
+    pair = (f"{folder}/images", f"{folder}/masks")
+    with pytest.raises(ValueError, match="with links `images` and `masks`"):
+        Recipe(pair)
+    (tmp_path / "both").mkdir()
+    for place in pair:
+        (tmp_path / "both" / Path(place).name).symlink_to(place)
+    task = Recipe(str(tmp_path / "both"), split="all[:80%]", validation="all[80%:]")
+    assert training.labels.read_data(task).images == {"train": 16, "validation": 4}
+
+
+@pytest.mark.parametrize("void", [2**31, -(2**40)])
+def test_a_void_label_that_label_maps_can_not_hold_is_refused(void, write_masks):
+    """Padding would hold another number, and that may be a class."""
+    folder = write_masks(0, 1)
+    for call in (
+        lambda: Recipe(folder, ignore=void),
+        lambda: load(folder, "all", ignore=void, crop_size=64),
+    ):
+        with pytest.raises(ValueError, match=r"fit the 32 bits.* as `ignore=255`"):
+            call()
 
 
 def test_a_class_alone_is_nothing_to_learn(write_masks):

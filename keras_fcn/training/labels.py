@@ -13,9 +13,10 @@ from keras_fcn.classes import Classes
 from keras_fcn.datasets import add_border_weights, read_classes, resolve_source
 from keras_fcn.datasets.catalogue import FILE_OPTIONS, refuse_file_options
 from keras_fcn.datasets.findings import FINDINGS, classes_missing, one_class
+from keras_fcn.datasets.folder import find_pairs
 from keras_fcn.datasets.names import find_class_file
 from keras_fcn.datasets.streams import Split, open_split
-from keras_fcn.remedies import spell
+from keras_fcn.remedies import given, spell
 
 SAMPLE = 16  # training images of which pixels and objects are looked at
 PICTURED = 3  # validation images
@@ -84,6 +85,7 @@ def read_data(task):
     """
     names = {"train": task.split, "validation": task.validation}
     splits = {name: open_task(task, split) for name, split in names.items()}
+    _question_overlap(task)
     ignore = splits["train"].ignore
     counted = {name: _Counts(split) for name, split in splits.items()}
     for name, counts in counted.items():
@@ -111,6 +113,25 @@ def read_data(task):
         and any((image != image[..., :1]).any() for image in images),
         object_size=objects,
     )
+
+
+def _question_overlap(task):
+    """Warn where images are trained on and validated on."""
+    source = resolve_source(task.data)
+    if isinstance(source, str):
+        return
+    training, validation = (
+        {image for image, _ in find_pairs(source, split, mask_suffix=task.mask_suffix).pairs}
+        for split in (task.split, task.validation)
+    )
+    if shared := len(training & validation):
+        warnings.warn(
+            "The validation images should be others than those of the training, or their scores "
+            f"tell nothing of new ones. Received: {shared} of {len(validation)} that are both, by "
+            f"{given('split', task.split)} and {given('validation', task.validation)}. Choose "
+            f"others, as {spell('split', 'all[:80%]')} and {spell('validation', 'all[80%:]')}.",
+            stacklevel=4,
+        )
 
 
 class _Counts:

@@ -6,7 +6,7 @@ import numbers
 from pathlib import Path
 
 from keras_fcn.arguments import (
-    as_label,
+    as_void,
     check_choice,
     check_flag,
     check_positive_integer,
@@ -107,13 +107,19 @@ class Task:
     seed: int = 0
 
     def __post_init__(self):
+        if isinstance(self.data, tuple | list):
+            raise ValueError(
+                f"{spell('data')} should be one folder of images and masks, or the name of a data "
+                f"set. Received: {given('data', self.data)}. Make a folder of both, with links "
+                "`images` and `masks` to them."
+            )
         if isinstance(self.data, Path) and not self.data.is_absolute():
             object.__setattr__(self, "data", f"./{self.data}")  # a folder, whatever its name
         object.__setattr__(self, "data", str(self.data))
         for name in ("num_classes", "crop_size", "batch_size", "epochs", "steps"):
             if getattr(self, name) is not None:
                 check_positive_integer(name, getattr(self, name))
-        object.__setattr__(self, "ignore", as_label("ignore", self.ignore))
+        object.__setattr__(self, "ignore", as_void("ignore", self.ignore))
         check_reading(self.white, self.max_pixels)
         if not is_integer(self.seed) or not 0 <= self.seed < SEEDS:
             raise ValueError(
@@ -134,9 +140,7 @@ class Task:
     def _check_classes(self):
         """Raise unless names, colours and number of the classes agree."""
         if self.class_names is not None:
-            names = self.class_names
-            names = (names,) if isinstance(names, str) else tuple(map(str, names))
-            object.__setattr__(self, "class_names", names)
+            object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
             count = len(self.class_names)
             if self.num_classes not in (None, count) and (self.num_classes, count) != (1, 2):
                 raise ValueError(
