@@ -200,7 +200,8 @@ class Recipe(Task):
         learning_rate: the highest: it rises linearly over a twentieth of the steps and falls
             along a cosine (default: planned).
         encoder_share: of muon: the share of the learning rate by which the contracting path
-            learns, above 0, as 0.05 where it begins on ImageNet's VGG16 (default 1).
+            learns, above 0 (default: planned; 0.1 where it is a U-Net's VGG16 from weights, else
+            1).
         momentum: of sgd (default 0.99, as in the papers).
         early_stopping: epochs without a better mean IoU after which to stop (default: none).
         mixed_precision: compute in bfloat16, with float32 weights and scores (default:
