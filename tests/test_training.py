@@ -921,6 +921,7 @@ def test_plan_follows_the_data(tmp_path):
     assert recipe.augment.flip == "horizontal"
     assert recipe.augment.hue > 0
     assert (recipe.optimizer, recipe.learning_rate, recipe.batch_norm) == ("muon", 3e-3, True)
+    assert (recipe.loss, recipe.class_weights) == (None, "log")
     assert recipe.epochs * recipe.steps == training.plan.STEPS
     assert recipe.mixed_precision
     recipe, _ = planned(cells)
@@ -939,7 +940,7 @@ def test_plan_follows_the_data(tmp_path):
 
 
 def test_plan_spares_vgg16(tmp_path, rng, narrow_vgg16):
-    """Frozen, its U-Net was the best; trained along, Muon's usual rate harms its kernels."""
+    """Frozen it costs a third of the time; trained along, Muon's usual rate harms its kernels."""
     images = list(rng.integers(0, 256, (5, 64, 64, 3), "uint8"))
     data = folder_of(tmp_path, images, list(rng.integers(0, 2, (5, 64, 64), "uint8")))
     unet = {"encoder": "vgg16", "weights": "imagenet"}
@@ -959,6 +960,7 @@ def test_plan_spares_vgg16(tmp_path, rng, narrow_vgg16):
     ):
         recipe, _ = planned(data, weights=name)
         assert (recipe.learning_rate, recipe.encoder_share) == (1e-3, share)
+        assert (recipe.loss, recipe.class_weights) == ("dice", "none")
         assert planned(data, weights=name, optimizer="adamw")[0].encoder_share is None
     for start, rate in (
         ({"model": "fcn32s", "weights": "imagenet"}, 2e-4),

@@ -199,8 +199,15 @@ def _plan_network(recipe, data):
 
 
 def _plan_solver(recipe, data):
-    weights = ("log", f"the rarest class has {_rarest(data):.1%} of the labelled pixels")
-    choices = {"class_weights": weights, "optimizer": ("muon", "the best of those measured")}
+    if recipe.weights is None:
+        weights = ("log", f"the rarest class has {_rarest(data):.1%} of the labelled pixels")
+        choices = {"class_weights": weights}
+    else:
+        choices = {
+            "loss": ("dice", "the overlap of each class counts, however rare it is"),
+            "class_weights": ("none", "with them too much is found of what is rare"),
+        }
+    choices["optimizer"] = ("muon", "the best of those measured")
     optimizer = recipe.optimizer or "muon"
     choices["learning_rate"] = _plan_rate(recipe, optimizer)
     if optimizer == "muon" and _trains_vgg16(recipe):
@@ -251,7 +258,7 @@ def _trains_vgg16(recipe):
 
 
 def keeps_vgg16(recipe):
-    """Whether VGG16 is left as it is: all of it trained was no better, and takes thrice as long."""
+    """Whether VGG16 is left as it is: with all of it trained a step takes thrice as long."""
     planned = recipe.freeze_encoder is None
     on_vgg16 = recipe.network == "unet" and begins_on_vgg16(recipe)
     return planned and on_vgg16 and keras.backend.backend() != "jax"  # JAX can't freeze a part

@@ -192,7 +192,7 @@ class Recipe(Task):
             normalisation too, stays as it is (default: planned; all of them in a U-Net that begins
             on VGG16, else none).
         loss: crossentropy, or dice for the sum of it and of the Dice loss, which judges the
-            overlap of each class however small it is (default crossentropy).
+            overlap of each class however small it is (default: planned).
         class_weights: log, to weigh rare classes up by the logarithm of their share, or none
             (default: planned).
         border_weights: weigh pixels between touching objects up, as in the U-Net paper.
