@@ -181,8 +181,8 @@ def maps_fit(model: keras.Model, size: tuple[int, int]) -> bool:
     Example:
 
     >>> image = keras.Input((None, None, 3))
-    >>> half = layers.UpSampling2D()(layers.MaxPooling2D()(image))
-    >>> model = keras.Model(image, layers.Add()([image, half]))
+    >>> half = keras.layers.UpSampling2D()(keras.layers.MaxPooling2D()(image))
+    >>> model = keras.Model(image, keras.layers.Add()([image, half]))
     >>> maps_fit(model, (4, 6)), maps_fit(model, (4, 5))
     (True, False)
     """
