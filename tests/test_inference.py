@@ -222,8 +222,6 @@ def user_unet(size=(None, None)):
 )
 @pytest.mark.parametrize("options", [{}, {"tile_size": 16}, *ONNX])
 def test_a_network_built_for_one_size_takes_others_everywhere(build, fixed, shape, options, rng):
-    if "engine" in options:
-        pytest.importorskip("onnxruntime")
     free, model = build((None, None)), build(fixed)
     randomize(free, rng)
     model.set_weights(free.get_weights())

@@ -12,13 +12,12 @@ import numpy as np
 
 from keras_fcn.arguments import check_reading
 from keras_fcn.datasets.doubts import TRANSPARENT, WHITE, dark_question
+from keras_fcn.datasets.orientation import EXIF_ORIENTATION, INVERSE, as_mask, turned
 from keras_fcn.datasets.problems import FileError, check_file, reading
 from keras_fcn.remedies import spell
 
 BANDS = 16  # at most, where a file does not say which axis they are
-EXIF_ORIENTATION = 0x0112
 MODES = ("L", "I", "I;16", "I;16B", "I;16L", "F", "LA", "RGB", "RGBA")  # taken as they are
-INVERSE = {6: 8, 8: 6}  # orientations that do not undo themselves
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PNG = b"\x89PNG"
 NPY = b"\x93NUMPY"
@@ -96,7 +95,7 @@ def to_image(
     """Return the image that `read_image` gives of a raster."""
     with reading(path):
         pixels = _to_bytes(raster, path, white)
-        pixels = _turn(pixels, raster.orientation, mask_shape)
+        pixels = as_mask(pixels, raster.orientation, mask_shape)
         return _fit(pixels, raster.alpha, channels, path)
 
 
@@ -246,9 +245,7 @@ def _is_image(page):
 
 def is_for_pillow(file, page, channels):
     """Whether Pillow reads all that the file holds: gray to 16 bits, 8-bit colours, palettes."""
-    if (
-        len(file.pages) > 1 and len(image_pages(file)) > 1
-    ):  # pages are bands where something says so; else Pillow tells of them
+    if len(image_pages(file)) > 1:  # bands where something says so; else Pillow tells of them
         says = file.is_imagej or file.is_ome or file.is_shaped
         return not says and channels in (None, 1, 3)
     if int(page.photometric) not in (0, 1, 2):  # not gray or RGB: palette, CMYK, YCbCr, Lab
@@ -427,25 +424,6 @@ def _to_bytes(raster, path, white):
         fix = f"Pass a larger {spell('white')}, as {spell('white', math.ceil(high))}."
         raise FileError("bright", path, f"a pixel of {high:g} and white={white:g}", fix)
     return (pixels.astype("float32") * np.float32(255 / white)).round().astype("uint8")
-
-
-def _turn(pixels, orientation, mask_shape):
-    """Return the pixels upright, unless the mask was drawn on them as stored."""
-    stored = pixels.shape[:2]
-    upright = stored[::-1] if orientation > 4 else stored  # 5 to 8 swap width and height
-    as_stored = stored == mask_shape and upright != mask_shape
-    return pixels if as_stored else turned(pixels, orientation)
-
-
-def turned(pixels, orientation):
-    """Return the pixels turned as an EXIF orientation says."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return pixels
 
 
 def _fit(pixels, alpha, channels, path):

@@ -6,7 +6,6 @@ import numpy as np
 
 from keras_fcn.arguments import check_choice, is_integer, is_number
 from keras_fcn.datasets.images import (
-    EXIF_ORIENTATION,
     NPY,
     PNG,
     TIFF,
@@ -14,8 +13,8 @@ from keras_fcn.datasets.images import (
     open_header,
     open_picture,
     read_raster,
-    turned,
 )
+from keras_fcn.datasets.orientation import EXIF_ORIENTATION, turned
 from keras_fcn.datasets.problems import FileError, check_file, reading
 from keras_fcn.remedies import given, spell
 

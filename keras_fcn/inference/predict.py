@@ -20,15 +20,14 @@ from keras_fcn.inference.quantize import Calibration
 from keras_fcn.inference.tiles import (
     View,
     boxes,
+    check_fits,
     check_tile_size,
     example_size,
-    free_size,
     leaves_map,
     map_size,
-    nearest_sizes,
+    misfit,
     predict_piece,
     receptive_field_of,
-    takes_size,
 )
 from keras_fcn.label_maps import ROUNDING, to_labels
 from keras_fcn.private import operation_of
@@ -336,7 +335,7 @@ class Pieces:
         if tile_size is None:
             return
         self.field = receptive_field_of(model)
-        _check_fits(model, self.views[0].size)
+        check_fits(model, self.views[0].size)
         self.size = map_size(model, self.views[0])
         if len(self.views) > 1:
             _check_size(model, self.size, image.shape[:2])
@@ -406,37 +405,12 @@ def _call(model, network, parts):
     try:
         scores = network(parts)
     except Exception as error:
-        _check_fits(model, parts.shape[1:3], error)
+        check_fits(model, parts.shape[1:3], error)
         raise
     # TensorFlow may give something for an empty map
     if scores.shape[1:3] != parts.shape[1:3] and not leaves_map(model, parts.shape[1:3]):
-        raise _misfit(model, parts.shape[1:3])
+        raise misfit(model, parts.shape[1:3])
     return _check_finite(scores)
-
-
-def _check_fits(model, size, error=None):
-    if not takes_size(model, size):
-        raise _misfit(model, size) from error
-
-
-def _misfit(model, size):
-    """Return the error for an image of a size that a model does not take."""
-    received = f"Received: {size[0]}x{size[1]} pixels, of which {model.name!r} makes no map."
-    fixed = free_size(model).inputs[0].shape[1:3]
-    if None not in fixed:
-        return ValueError(
-            f"The image should be of the size for which the model was built, {fixed[0]}x{fixed[1]} "
-            f"pixels, which a layer of it needs. {received} Resize the image or cut it up."
-        )
-    near = [f"{height}x{width}" for height, width in nearest_sizes(model, size)]
-    if len(near) == 2:
-        return ValueError(
-            "The image should be of a size at which the maps that the model merges fit together. "
-            f"{received} Crop it to {near[0]} or pad it to {near[1]}."
-        )
-    return ValueError(
-        f"The image should be as large as the model's window. {received} Enlarge or pad the image."
-    )
 
 
 def _check_finite(scores):

@@ -203,6 +203,32 @@ def nearest_sizes(model: keras.Model, size: tuple) -> list[tuple]:
     return [pair for pair in zip(*sides, strict=True) if None not in pair]
 
 
+def check_fits(model: keras.Model, size: tuple, error: Exception | None = None) -> None:
+    """Raise `ValueError`, caused by `error`, for a size of images that a model does not take."""
+    if not takes_size(model, size):
+        raise misfit(model, size) from error
+
+
+def misfit(model: keras.Model, size: tuple) -> ValueError:
+    """Return the error for an image of a size that a model does not take."""
+    received = f"Received: {size[0]}x{size[1]} pixels, of which {model.name!r} makes no map."
+    fixed = free_size(model).inputs[0].shape[1:3]
+    if None not in fixed:
+        return ValueError(
+            f"The image should be of the size for which the model was built, {fixed[0]}x{fixed[1]} "
+            f"pixels, which a layer of it needs. {received} Resize the image or cut it up."
+        )
+    near = [f"{height}x{width}" for height, width in nearest_sizes(model, size)]
+    if len(near) == 2:
+        return ValueError(
+            "The image should be of a size at which the maps that the model merges fit together. "
+            f"{received} Crop it to {near[0]} or pad it to {near[1]}."
+        )
+    return ValueError(
+        f"The image should be as large as the model's window. {received} Enlarge or pad the image."
+    )
+
+
 def _mirror(model, size):
     """Return the rows before and after the image that an unpadded network takes off, or None.
 
