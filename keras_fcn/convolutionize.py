@@ -522,8 +522,12 @@ class _Converter:
         if copy.kernel_size != size:
             raise _refusal(layer.name, "it is shared by maps of different sizes")
         output = copy(tensor)
-        kernel, *bias = layer.get_weights()
-        copy.set_weights([_part_kernels(kernel, size, start.parts, start.order), *bias])
+
+        def fit(array, _):
+            is_kernel = array.ndim == 2
+            return _part_kernels(array, size, start.parts, start.order) if is_kernel else array
+
+        copy_state(layer, copy, fit)
         end = dataclasses.replace(start, height=1, width=1, parts=(layer.units,), order=(1, 2, 3))
         return self.remember(output, end)
 

@@ -1,6 +1,7 @@
 import contextlib
 import ctypes
 import gc
+import json
 import os
 import socket
 import subprocess
@@ -16,8 +17,10 @@ import psutil
 import pytest
 
 import keras_fcn
-from keras_fcn import UNet, vgg16
+from keras_fcn import UNet, cards, pretrained, vgg16
+from keras_fcn.cards import sha256
 from keras_fcn.private import without_traces
+from keras_fcn.weights import fingerprint, save_half_precision
 
 for name in keras_fcn.__all__:  # first asked for while a test replaces it, it would stay replaced
     getattr(keras_fcn, name)
@@ -75,6 +78,20 @@ def narrow_keras_vggs(patch):
     )
     for network in ("vgg16", "vgg19"):
         patch.setattr(f"keras.src.applications.{network}.layers", layers)
+
+
+def ship_small(patch, folder, *names):
+    """Let U-Nets that ship be small ones, of the same classes, where large ones take gigabytes."""
+    for name in names:
+        card = pretrained()[name]
+        arguments = card["arguments"] | {"filters": [4, 8]}
+        path = folder / card["file"]
+        save_half_precision(UNet(**arguments), path)
+        small = UNet(**arguments, weights=path)
+        card |= {"arguments": arguments, "parameters": small.count_params()}
+        card |= {"sha256": sha256(path), "fingerprint": fingerprint(small)}
+        (folder / f"{name}.json").write_text(json.dumps(card))
+    patch.setattr(cards, "_directory", lambda: folder)
 
 
 def randomize(model, rng, scale=0.1):

@@ -80,6 +80,15 @@ def test_gives_what_keras_gives(network, format, rng, tmp_path):
 
 
 @pytest.mark.slow
+def test_weights_that_ship(tmp_path):
+    """In full width; the commands of the documentation are run with fewer filters."""
+    model = keras_fcn.from_pretrained("unet_camvid")
+    assert keras_fcn.export(model, tmp_path / "unet_camvid.xml", "openvino") < 1e-3
+    exported = open_export(tmp_path / "unet_camvid.xml")
+    assert exported.classes == keras_fcn.classes_of(model)
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("narrow_vgg16")
 def test_a_published_network_that_openvino_computes_otherwise_is_refused(rng, tmp_path):
     network, format = WRONG
