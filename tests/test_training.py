@@ -20,7 +20,7 @@ from conftest import leave_half
 from PIL import Image
 
 import keras_fcn
-from keras_fcn import UNet, training
+from keras_fcn import FCN8s, UNet, training
 from keras_fcn.classes import Classes
 from keras_fcn.commands import _parser, main
 from keras_fcn.commands.fields import help_of
@@ -952,19 +952,23 @@ def test_plan_spares_vgg16(tmp_path, rng, narrow_vgg16):
     assert (recipe.freeze_encoder, recipe.learning_rate, recipe.encoder_share) == (2, 2e-3, 0.1)
     UNet(encoder="vgg16", filters=(2, 2, 2, 2, 2)).save(tmp_path / "mine.keras")
     UNet(filters=(2, 4)).save(tmp_path / "other.keras")
-    for name, share in (
-        ("unet_vgg16_camvid", 0.1),
-        ("unet_camvid", None),
-        (str(tmp_path / "mine.keras"), 0.1),
-        (str(tmp_path / "other.keras"), None),
+    FCN8s(fc_filters=2).save(tmp_path / "fcn.keras")
+    for name, rate, share in (
+        ("unet_vgg16_camvid", 1e-3, 0.1),
+        ("unet_camvid", 1e-3, None),
+        ("fcn8s_camvid", 2e-4, 0.5),
+        (str(tmp_path / "mine.keras"), 1e-3, 0.1),
+        (str(tmp_path / "other.keras"), 1e-3, None),
+        (str(tmp_path / "fcn.keras"), 2e-4, 0.5),
     ):
         recipe, _ = planned(data, weights=name)
-        assert (recipe.learning_rate, recipe.encoder_share) == (1e-3, share)
+        assert (recipe.learning_rate, recipe.encoder_share) == (rate, share)
         assert (recipe.loss, recipe.class_weights) == ("dice", "none")
         assert planned(data, weights=name, optimizer="adamw")[0].encoder_share is None
     for start, rate in (
         ({"model": "fcn32s", "weights": "imagenet"}, 2e-4),
         ({"model": "fcn16s", "weights": "fcn32s.keras"}, 1e-4),
+        ({"model": "fcn16s", "weights": str(tmp_path / "fcn.keras")}, 1e-4),
         ({"encoder": "vgg16"}, 3e-3),
     ):
         recipe, _ = planned(data, **start)

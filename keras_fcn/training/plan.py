@@ -3,6 +3,7 @@
 The numbers are those that were measured best on CamVid and ISBI 2012, see weights/RECIPES.md.
 """
 
+import contextlib
 import dataclasses
 import os
 from pathlib import Path
@@ -17,7 +18,7 @@ from keras_fcn.datasets.catalogue import import_tfds, open_source
 from keras_fcn.datasets.folder import _find_splits
 from keras_fcn.training.labels import count_steps
 from keras_fcn.training.network import describe
-from keras_fcn.training.recipe import PLANNED
+from keras_fcn.training.recipe import FACTORIES, PLANNED
 from keras_fcn.vgg16 import is_vgg16_file
 
 CROP = 256  # pixels, the largest crop
@@ -209,26 +210,32 @@ def _plan_solver(recipe, data):
         }
     choices["optimizer"] = ("muon", "the best of those measured")
     optimizer = recipe.optimizer or "muon"
-    choices["learning_rate"] = _plan_rate(recipe, optimizer)
-    if optimizer == "muon" and _trains_vgg16(recipe):
-        choices["encoder_share"] = (0.1, "at the whole rate VGG16's kernels lose what they know")
+    rate, share = _plan_rates(recipe, optimizer)
+    start = "random weights" if recipe.weights is None else f"the weights {_file_name(recipe)!r}"
+    choices["learning_rate"] = (rate, f"{optimizer} from {start}")
+    if share is not None:
+        choices["encoder_share"] = (share, "at the whole rate VGG16's kernels lose what they know")
     if optimizer == "sgd":
         choices["momentum"] = (0.99, "as in the papers")
     return choices
 
 
-def _plan_rate(recipe, optimizer):
+def _plan_rates(recipe, optimizer):
+    """Return the learning rate, and VGG16's share of it or None."""
     if optimizer != "muon":
         fresh = recipe.weights is None or keeps_vgg16(recipe)
-        rate = 1e-3 if fresh and recipe.network == "unet" else 1e-4
-    elif recipe.weights is None:
-        rate = 3e-3
-    elif begins_on_vgg16(recipe):  # the expanding path of a U-Net is fresh
-        rate = 2e-3 if recipe.network == "unet" else 2e-4  # more harms VGG16's kernels
-    else:  # a finer FCN's skip reads features in the hundreds: at 5e-4 its loss rose threefold
-        rate = 1e-3 if recipe.network in (None, "unet") else 1e-4
-    start = "random weights" if recipe.weights is None else f"the weights {_file_name(recipe)!r}"
-    return rate, f"{optimizer} from {start}"
+        return (1e-3 if fresh and recipe.network == "unet" else 1e-4), None
+    if recipe.weights is None:
+        return 3e-3, None
+    brought, encoder = _brought_network(recipe)
+    fresh = begins_on_vgg16(recipe)  # all but VGG16
+    if (recipe.network or brought or "unet") == "unet":
+        trained = encoder == "vgg16" or (fresh and not keeps_vgg16(recipe))
+        return (2e-3 if fresh else 1e-3), (0.1 if trained else None)
+    if brought and recipe.network in (None, brought):
+        return 2e-4, 0.5
+    # a finer FCN's skip reads features in the hundreds: at 5e-4 its loss rose threefold
+    return (2e-4 if fresh else 1e-4), None
 
 
 def _file_name(recipe):
@@ -245,16 +252,17 @@ def begins_on_vgg16(recipe):
         return False
 
 
-def _trains_vgg16(recipe):
-    """Whether the recipe trains the VGG16 of a U-Net that ImageNet has taught."""
+def _brought_network(recipe):
+    """Return the network that the weights bring, a key of `FACTORIES`, and its encoder, or None."""
     if recipe.is_shipped:
-        return pretrained()[recipe.weights]["arguments"].get("encoder") == "vgg16"
-    if recipe.network is not None:
-        return recipe.network == "unet" and begins_on_vgg16(recipe) and not keeps_vgg16(recipe)
-    try:
-        return describe(load_model(recipe.weights)).get("encoder") == "vgg16"
-    except (OSError, ValueError):  # what is wrong with the file is said where it is trained
-        return False
+        card = pretrained()[recipe.weights]
+        names = {factory: name for name, factory in FACTORIES.items()}
+        return names[card["factory"]], card["arguments"].get("encoder")
+    found = {}
+    if recipe.has_architecture:
+        with contextlib.suppress(OSError, ValueError):  # it is said where it is trained
+            found = describe(load_model(recipe.weights))
+    return found.get("model"), found.get("encoder")
 
 
 def keeps_vgg16(recipe):
