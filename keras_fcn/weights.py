@@ -55,7 +55,7 @@ def load_weights(model: keras.Model, factory: str, arguments: dict) -> None:
         return
     if os.sep in str(weights) or Path(str(weights)).suffix in (".h5", ".keras"):
         load_file(model, weights)
-        _keep_classes(model, _classes_in(weights) if is_archive(weights) else None)
+        _keep_classes(model, classes_with(weights))
     elif weights == "imagenet":
         load_vgg16(model)
     elif weights == "pascal_voc":
@@ -64,7 +64,21 @@ def load_weights(model: keras.Model, factory: str, arguments: dict) -> None:
         card = find_card(weights)
         check_card(card, factory, arguments)
         load_file(model, verified_file(card))
-        _keep_classes(model, classes_on(card))
+        _keep_classes(model, classes_with(weights))
+
+
+def classes_with(weights: str | os.PathLike) -> Classes | None:
+    """Return the classes that weights bring, which are there.
+
+    Args:
+        weights: a name of `keras_fcn.pretrained()`, or a file.
+
+    Returns:
+        `keras_fcn.Classes`; None where a file does not say them.
+    """
+    if weights in pretrained():
+        return classes_on(find_card(weights))
+    return _classes_in(read_config(weights)) if is_archive(weights) else None
 
 
 def _keep_classes(model, classes):
@@ -73,11 +87,15 @@ def _keep_classes(model, classes):
         model.get_layer("predictions").classes = classes
 
 
-def _classes_in(path):
-    """Return the classes that a `.keras` file holds, or None."""
-    layers = read_config(path)["config"].get("layers", ())
-    found = [x["config"].get("classes") for x in layers if x["class_name"] == "Predictions"]
-    return Classes.from_config(found[-1]) if found and found[-1] else None
+def _classes_in(model):
+    """Return the classes in the configuration of a model or of those within it, the last's."""
+    for layer in reversed(model["config"].get("layers", ())):
+        if layer["class_name"] == "Predictions":
+            found = layer["config"].get("classes")
+            return Classes.from_config(found) if found else None
+        if found := _classes_in(layer):
+            return found
+    return None
 
 
 def load_file(model: keras.Model, path: str | os.PathLike) -> None:

@@ -1,3 +1,4 @@
+import contextlib
 import csv
 import dataclasses
 import json
@@ -706,6 +707,61 @@ def test_data_sets_bring_their_classes_and_void_label(data):
     assert find(folder, num_classes=1).names == ("class 0", "class 1")
 
 
+NAMED = Classes(("sky", "car"), ((1, 2, 3), (4, 5, 6)), ignore=2)
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "colors", "told"),
+    [
+        ({}, ("sky", "car"), NAMED.colors, "keep the names .* '.*mine.keras' with sky, car. If"),
+        ({"class_colors": ((7, 7, 7), (8, 8, 8))}, ("sky", "car"), ((7, 7, 7), (8, 8, 8)), "keep"),
+        ({"class_names": ("sky", "car")}, ("sky", "car"), NAMED.colors, None),
+        ({"class_names": ("a", "b")}, ("a", "b"), ((0, 0, 0), (128, 0, 0)), None),
+        ({"num_classes": 3}, ("class 0", "class 1", "class 2"), None, "Every class should occur"),
+    ],
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_classes_of_the_weights_stay_where_the_data_names_none(
+    data, tmp_path, given, names, colors, told, nested
+):
+    model = UNet(filters=(4, 8))
+    keras_fcn.set_classes(model, NAMED)
+    if nested:
+        model = keras.Sequential([keras.Input((None, None, 3)), model])
+    model.save(tmp_path / "mine.keras")
+    expected = pytest.warns(UserWarning, match=told) if told else contextlib.nullcontext()
+    with expected:
+        labels = read_data(str(data), weights=str(tmp_path / "mine.keras"), **given)
+    assert labels.classes.names == names
+    assert labels.classes.colors == (colors or Classes.default(len(names)).colors)
+    assert labels.ignore == labels.classes.ignore == VOID
+
+
+def test_names_of_the_weights_are_in_the_model_and_the_record(recipe, run, tmp_path):
+    source = keras_fcn.load_model(run[0] / "model.keras")
+    keras_fcn.set_classes(source, NAMED)
+    source.save(tmp_path / "mine.keras")
+    mine = dataclasses.replace(
+        recipe, weights=str(tmp_path / "mine.keras"), filters=None, dropout=None, epochs=1
+    )
+    with pytest.warns(UserWarning, match="with sky, car. If .* pass `class_names`"):
+        result = train(mine, tmp_path / "more")
+    assert keras_fcn.classes_of(keras_fcn.load_model(result["file"])).names == NAMED.names
+    assert read_record(tmp_path / "more")["classes"] == ["sky", "car"]
+
+
+def test_a_class_that_the_weights_know_as_void_is_asked_about(write_masks, tmp_path):
+    model = UNet(filters=(4, 8))
+    keras_fcn.set_classes(model, NAMED)
+    model.save(tmp_path / "mine.keras")
+    options = {"split": "all[:9]", "validation": "all[9:]", "weights": str(tmp_path / "mine.keras")}
+    folder = write_masks(0, 1, 2)
+    with pytest.warns(UserWarning, match="Received: 2, the last of 3 .* `ignore=2`"):
+        assert len(read_data(folder, **options).classes) == 3
+    with pytest.warns(UserWarning, match="keep the names"):
+        assert read_data(folder, ignore=2, **options).classes.names == ("sky", "car")
+
+
 @pytest.fixture
 def write_masks(tmp_path):
     """A function that writes 20 images with masks of 9 x 9 pixels of these labels."""
@@ -731,6 +787,21 @@ def test_images_that_are_trained_on_and_validated_on_are_told(write_masks):
         warnings.simplefilter("error")
         apart = {"split": "all[:80%]", "validation": "all[80%:]"}
         training.labels.read_data(dataclasses.replace(task, **apart))
+
+
+def test_images_of_a_data_set_that_are_both_are_told_too():
+    parts = {"split": "train", "validation": "val+train[:20%]"}
+    count, both = (
+        sum(int(load("shapes/cells", split).cardinality()) for split in splits)
+        for splits in (("val", "train[:20%]"), ("train[:20%]",))
+    )
+    words = (r"`split='train\[:80%\]'`", r"`validation='train\[80%:\]'`")
+    told = f"{both} of {count} that are both.*{' and '.join(words)}"
+    with pytest.warns(UserWarning, match=told):
+        read_data("shapes/cells", **parts)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        read_data("shapes/cells", split="train[:80%]", validation="train[80%:]")
 
 
 def test_a_pair_of_folders_is_no_data_to_train_on(write_masks, tmp_path):

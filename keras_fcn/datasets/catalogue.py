@@ -198,6 +198,19 @@ def open_source(name, split, data_dir=None, manual_dir=None, instances=None):
     return dataset, read, max(1, int(dataset.cardinality()))
 
 
+def places_of(name: str, split: str) -> set:
+    """Return where the images of a split lie, which `open_source` has prepared.
+
+    Args:
+        name, split: as in `open_source`.
+
+    Returns:
+        Set of pairs of a file and a number in it.
+    """
+    parts = import_tfds().builder(name).info.splits[split].file_instructions
+    return {(part.filename, part.skip + n) for part in parts for n in range(part.take)}
+
+
 def _check_configuration(tfds, name):
     """Raise for a configuration that a data set has not, of which TFDS tells in many lines."""
     name, _, configuration = name.partition("/")

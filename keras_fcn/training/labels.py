@@ -11,12 +11,13 @@ import scipy.ndimage
 
 from keras_fcn.classes import Classes
 from keras_fcn.datasets import add_border_weights, read_classes, resolve_source
-from keras_fcn.datasets.catalogue import FILE_OPTIONS, refuse_file_options
+from keras_fcn.datasets.catalogue import FILE_OPTIONS, places_of, refuse_file_options
 from keras_fcn.datasets.findings import FINDINGS, classes_missing, one_class
 from keras_fcn.datasets.folder import find_pairs
 from keras_fcn.datasets.names import find_class_file
 from keras_fcn.datasets.streams import Split, open_split
 from keras_fcn.remedies import given, spell
+from keras_fcn.weights import classes_with
 
 SAMPLE = 16  # training images of which pixels and objects are looked at
 PICTURED = 3  # validation images
@@ -95,6 +96,7 @@ def read_data(task):
                 f"{splits[name].images} images whose every pixel has the ignore label {ignore}."
             )
     classes, known = _find_classes(task, ignore, max(counted["train"].labels) + 1)
+    classes = _go_on_with(task, classes, known)
     for name, counts in counted.items():
         _check_labels(task, counts.labels, len(classes), name, ignore)
     _check_classes(counted["train"].labels, len(classes) if known else None, splits["train"])
@@ -118,18 +120,21 @@ def read_data(task):
 def _question_overlap(task):
     """Warn where images are trained on and validated on."""
     source = resolve_source(task.data)
-    if isinstance(source, str):
-        return
-    training, validation = (
-        {image for image, _ in find_pairs(source, split, mask_suffix=task.mask_suffix).pairs}
-        for split in (task.split, task.validation)
-    )
+
+    def images(split):
+        if isinstance(source, str):
+            return places_of(source, split)
+        return {image for image, _ in find_pairs(source, split, mask_suffix=task.mask_suffix).pairs}
+
+    training, validation = images(task.split), images(task.validation)
+    whole = re.split(r"[\[+]", task.split)[0] if isinstance(source, str) else "all"
     if shared := len(training & validation):
         warnings.warn(
             "The validation images should be others than those of the training, or their scores "
             f"tell nothing of new ones. Received: {shared} of {len(validation)} that are both, by "
             f"{given('split', task.split)} and {given('validation', task.validation)}. Choose "
-            f"others, as {spell('split', 'all[:80%]')} and {spell('validation', 'all[80%:]')}.",
+            f"others, as {spell('split', f'{whole}[:80%]')} and "
+            f"{spell('validation', f'{whole}[80%:]')}.",
             stacklevel=4,
         )
 
@@ -227,6 +232,51 @@ def _find_classes(task, ignore, occurring):
     count = 2 if task.num_classes == 1 else task.num_classes
     known = read_classes(task.data, count, **options)
     return known or read_classes(task.data, occurring, **options), known is not None
+
+
+def _go_on_with(task, classes, known):
+    """Return the classes of the data, by the names and colours of the weights where it says none.
+
+    Warns:
+        UserWarning: of names that are kept, and of a label that is void where the weights were
+            trained and a class here.
+    """
+    theirs = _classes_of_weights(task)
+    if theirs is None:
+        return classes
+    if not known and len(theirs) == theirs.ignore == len(classes) - 1:
+        warnings.warn(
+            "A label should mean to the weights what it means in the data. Received: "
+            f"{theirs.ignore}, the last of {len(classes)} classes here, and void pixels for "
+            f"{str(task.weights)!r}. If they are void here too, pass "
+            f"{spell('ignore', theirs.ignore)}.",
+            stacklevel=4,
+        )
+    if len(theirs) != len(classes):
+        return classes
+    numbers = Classes.default(len(classes))
+    names, colors = classes.names, classes.colors
+    unnamed = task.class_names is None and names == numbers.names != theirs.names
+    if unnamed:
+        names = theirs.names
+        warnings.warn(
+            "Classes that the data does not name keep the names that they have with the weights. "
+            f"Received: {str(task.weights)!r} with {', '.join(names)}. If they are others, pass "
+            f"{spell('class_names')}.",
+            stacklevel=4,
+        )
+    if task.class_colors is None and colors == numbers.colors and names == theirs.names:
+        colors = theirs.colors
+    return dataclasses.replace(classes, names=names, colors=colors)
+
+
+def _classes_of_weights(task):
+    """Return the classes that the weights of a task bring, or None."""
+    weights = getattr(task, "weights", None)  # a search has none that bring classes
+    try:
+        return None if weights is None else classes_with(weights)
+    except (OSError, ValueError):  # what is wrong with the file is said where it is loaded
+        return None
 
 
 def _check_classes(labels, num_classes, split):
