@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from keras_fcn.commands import check_data as check_data_command
@@ -245,6 +246,11 @@ def upside_down(images, masks):
     save(images / "a.png", np.random.default_rng(0).integers(0, 256, (8, 12, 3)), exif=exif)
 
 
+def white_is_zero(images, masks):
+    (masks / "a.png").unlink()
+    tifffile.imwrite(masks / "a.tif", np.eye(8, 12, dtype="uint8"), photometric="miniswhite")
+
+
 def objects(images, masks):
     for number, name in enumerate("abc"):
         pixels = np.zeros((8, 12))
@@ -266,6 +272,7 @@ def objects(images, masks):
         (gap, {}, "class missing"),
         (upside_down, {}, "turned"),
         (objects, {}, "objects"),
+        (white_is_zero, {}, "white is 0"),
     ],
 )
 def test_warnings_do_not_fail(folders, damage, arguments, kind, capsys):

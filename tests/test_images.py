@@ -188,6 +188,23 @@ def test_a_fourth_band_is_kept_or_refused_but_transparency_is_dropped(tmp_path, 
     assert (count_bands(band), count_bands(clear)) == (4, 3)
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "RGB", "P"])
+def test_a_colour_that_is_transparent_is_transparency(tmp_path, mode):
+    """PNG's tRNS, of which no band tells."""
+    path = tmp_path / "a.png"
+    picture = Image.fromarray(np.eye(6, 8, dtype="uint8") * 255).convert(mode)
+    clear = (255, 255, 255) if mode == "RGB" else picture.getpixel((0, 0))
+    picture.save(path, transparency=clear)
+    bands = 1 if mode in "1L" else 3
+    with pytest.warns(UserWarning, match=TRANSPARENT[:20]):
+        np.testing.assert_array_equal(read_image(path)[..., 0], np.eye(6, 8) * 255)
+    assert count_bands(path) == bands
+    np.testing.assert_array_equal(read_image(path, bands + 1)[..., -1], 255 - 255 * np.eye(6, 8))
+    if mode != "RGB":
+        labels = np.eye(6, 8, dtype=bool)
+        np.testing.assert_array_equal(read_mask(path) == read_mask(path)[0, 0], labels)
+
+
 def test_tiffs_of_other_kinds_of_colours(tmp_path, rng):
     """Palettes, CMYK and Lab are shown as colours; in miniswhite files the largest is black."""
     pixels = rng.integers(0, 256, (30, 40, 3)).astype("uint8")

@@ -1,12 +1,15 @@
 """Masks: what is no class number is refused, and what numbers objects becomes classes."""
 
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
-from keras_fcn.datasets import read_classes
-from keras_fcn.datasets.files import FileError, list_files, read_mask, read_pair
+from keras_fcn.datasets import check_data, read_classes
+from keras_fcn.datasets.files import FileError, list_files, read_image, read_mask, read_pair
 from keras_fcn.datasets.masks import label_instances, read_instances, touching
 
 
@@ -64,6 +67,54 @@ def test_labels_below_0_stay_as_they_are(tmp_path, dtype, name):
     labels = (np.arange(48).reshape(6, 8) % 3 - 1).astype(dtype)
     (np.save if name.endswith("npy") else tifffile.imwrite)(tmp_path / name, labels)
     np.testing.assert_array_equal(read_mask(tmp_path / name), labels)
+
+
+def write_gray(path, pixels, bits, white_is_zero):
+    """Write a gray PNG, or a TIFF that says which number is white."""
+    if path.suffix == ".tif":
+        how = {"photometric": "miniswhite" if white_is_zero else "minisblack"}
+        dtype = {1: bool, 16: "uint16", 32: "uint32"}.get(bits, "uint8")
+        how |= {"bitspersample": bits} if bits in (2, 4) else {}
+        tifffile.imwrite(path, pixels.astype(dtype), **how)
+        return
+    digits = ["".join(f"{number:0{bits}b}" for number in row) for row in pixels]
+    rows = b"".join(b"\0" + int(row, 2).to_bytes(len(row) // 8) for row in digits)
+    size = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], bits, 0, 0, 0, 0)
+    parts = [(b"IHDR", size), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + b"".join(
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+            for kind, data in parts
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("suffix", "bits", "white_is_zero"),
+    [(".png", bits, False) for bits in (1, 2, 4, 8, 16)]
+    + [(".tif", bits, white) for bits in (1, 2, 4, 8, 16, 32) for white in (False, True)],
+)
+def test_numbers_of_gray_files_are_those_stored_and_images_as_shown(
+    tmp_path, suffix, bits, white_is_zero
+):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    stored = np.arange(48).reshape(6, 8) % min(2**bits, 7)
+    path = tmp_path / "masks" / f"a{suffix}"
+    write_gray(path, stored, bits, white_is_zero)
+    np.testing.assert_array_equal(read_mask(path), stored)
+    report = check_data(save(tmp_path / "images" / "a.png", np.eye(6, 8)).parent, path.parent)
+    labels, pixels = np.unique(stored, return_counts=True)
+    assert report.pixels == dict(zip(labels.tolist(), pixels.tolist(), strict=True))
+    assert ("white is 0" in {finding.kind for finding in report.findings}) == white_is_zero
+    if bits < 16:
+        largest = 2**bits - 1
+        shown = (largest - stored if white_is_zero else stored) * 255 // largest
+        np.testing.assert_array_equal(read_image(path)[..., 0], shown)
+        if bits > 1:  # as colours they are as shown, too
+            table = {(value,) * 3: value for value in np.unique(shown).tolist()}
+            np.testing.assert_array_equal(read_mask(path, colors=table), shown)
 
 
 def test_the_colours_of_a_message_are_the_table_to_pass(tmp_path):

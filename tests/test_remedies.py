@@ -395,6 +395,13 @@ def several_masks():
             write(f"masks/{name}_mask_{number}.png", np.eye(8, 12, 4 * number))
 
 
+def masks_of_white_0():
+    for name in NAMES:
+        Path(f"masks/{name}.png").unlink()
+        labels = np.eye(8, 12, dtype="uint8")
+        tifffile.imwrite(f"masks/{name}.tif", labels, photometric="miniswhite")
+
+
 def masks_of(*labels):
     for name in NAMES:
         write(f"masks/{name}.png", np.array(labels)[np.arange(96).reshape(8, 12) % len(labels)])
@@ -419,6 +426,7 @@ WITH_OPTIONS = {
     "class missing": (lambda: masks_of(0, 2), ""),
     "gaps": (lambda: masks_of(0, 128, 255), ""),
     "objects": (masks_that_number_objects, ""),
+    "white is 0": (masks_of_white_0, ""),
     "dark": (image_of_twelve_bits, ""),
     "floats": (lambda: image_of_floats(9), ""),
     "bright": (image_of_twelve_bits, "--white 100"),
@@ -1099,6 +1107,10 @@ ELSEWHERE = {
         "commands::test_a_map_of_another_size_is_refused_before_the_first_image",
     "Thresholds are stored in a .keras file.":
         "commands::test_thresholds_that_cant_be_stored_are_refused",
+    "Classes that the data does not name keep":
+        "training::test_classes_of_the_weights_stay_where_the_data_names_none",
+    "A label should mean to the weights":
+        "training::test_a_class_that_the_weights_know_as_void_is_asked_about",
     "The validation images should be others":
         "training::test_images_that_are_trained_on_and_validated_on_are_told",
     "… should be one folder of images and masks":

@@ -30,6 +30,7 @@ from keras_fcn.datasets.masks import (
     read_labels,
     read_palette,
     size_text,
+    white_is_zero,
 )
 from keras_fcn.datasets.problems import PROBLEMS
 from keras_fcn.remedies import spell
@@ -41,7 +42,7 @@ OBJECTS = 3  # at least, of a mask that may be an instance map
 # what the labels of all masks together show, of which a sample may tell wrongly
 OF_ALL = ("0 and 255", "one class", "all masks empty", "all masks void")
 # what holds of the sample as a whole, and so is worth a word before a training
-WARNED = ("void", "one class", "from 1", "class missing", "gaps", "objects")
+WARNED = ("void", "one class", "from 1", "class missing", "gaps", "white is 0", "objects")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -271,6 +272,8 @@ def _examine(listing, num_classes, ignore, named=None, white=None, looks=None, *
             looks.note_mask(labels, counts[path])
             if reading.get("colors") is None and reading.get("instances") is None:
                 palette.note(found, path, counts[path])
+            if raw and white_is_zero(path):
+                found["white is 0"].append(str(path))
         if image_path is not None:
             _check_image(found, image_path, path, labels, white, reading.get("max_pixels"), looks)
     if white is None and looks.is_dark():

@@ -114,6 +114,15 @@ FINDINGS = {
         "levels stand for classes.",
         lambda: f"If so, map them to class numbers, as {spell('values', {0: 0, 128: 1, 255: 2})}.",
     ),
+    "white is 0": (
+        "warning",
+        "Viewers should show masks as they are stored; in these TIFF files 0 is white, so viewers "
+        "show them the other way round.",
+        lambda: (
+            "The numbers are taken as they are stored. If the masks are meant as viewers show "
+            f"them, swap the numbers, as {spell('values', {0: 1, 1: 0})}; else nothing is to mend."
+        ),
+    ),
     "objects": (
         "warning",
         "Labels should be classes; these look like the numbers of objects, as in an instance map: "

@@ -99,12 +99,15 @@ def to_image(
         return _fit(pixels, raster.alpha, channels, path)
 
 
-def read_raster(path, max_pixels: int | None = None, channels: int | None = None) -> Raster:
+def read_raster(
+    path, max_pixels: int | None = None, channels: int | None = None, shown: bool = True
+) -> Raster:
     """Read the pixels of a file as they are stored.
 
     Args:
         path, max_pixels: as in `read_image`.
         channels: the number of bands, where the file does not say which axis they are.
+        shown: whether white is the largest number, also of a TIFF in which it is 0.
 
     Raises:
         FileError, FileNotFoundError: as `read_image`.
@@ -116,7 +119,7 @@ def read_raster(path, max_pixels: int | None = None, channels: int | None = None
         if head.startswith(NPY):
             return _read_npy(path, max_pixels, channels)
         if head.startswith(TIFF):
-            return _read_tiff(path, max_pixels, channels)
+            return _read_tiff(path, max_pixels, channels, shown)
         raster = _read_pillow(path, max_pixels)
         if head.startswith(PNG) and head[24] == 16 and head[25] != 0:  # 16 bits, not gray
             return _read_deep_png(path, raster)
@@ -174,7 +177,7 @@ def _bands_last(array, path, channels):
     raise FileError("bands", path, f"an array of shape {array.shape}{wanted}")
 
 
-def _read_tiff(path, max_pixels, channels):
+def _read_tiff(path, max_pixels, channels, shown):
     import tifffile
 
     with tifffile.TiffFile(path) as file:
@@ -193,8 +196,8 @@ def _read_tiff(path, max_pixels, channels):
         if others:
             raise FileError("frames", path, f"{len(image_pages(file))} images")
         check_count(math.prod(series.shape), path, max_pixels)
-        pixels = pixels_of(series, path)
-        pixels = white_is_high(page, tiff_bands(pixels, series.axes, path, channels))
+        pixels = tiff_bands(pixels_of(series, path), series.axes, path, channels)
+        pixels = white_is_high(page, pixels) if shown else pixels
         return Raster(pixels, has_alpha(page), stated_white(file, page, pixels), orientation)
 
 
@@ -295,9 +298,10 @@ def _read_pillow(path, max_pixels):
 def raster_of(picture) -> Raster:
     """Return the pixels of a loaded picture of Pillow."""
     orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
-    if picture.mode not in MODES:
-        clear = picture.mode in ("RGBa", "PA") or "transparency" in picture.info
-        picture = picture.convert("L" if picture.mode == "1" else "RGBA" if clear else "RGB")
+    clear = picture.mode in ("RGBa", "PA") or "transparency" in picture.info
+    if picture.mode not in MODES or (clear and picture.mode in ("L", "RGB")):
+        gray = picture.mode in ("1", "L")
+        picture = picture.convert(("LA" if gray else "RGBA") if clear else "L" if gray else "RGB")
     pixels = np.asarray(picture)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     return Raster(pixels, picture.mode in ("LA", "RGBA"), orientation=orientation)

@@ -21,6 +21,7 @@ from keras_fcn.remedies import given, spell
 GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
 BORDER = 2  # pixels: what of an object is as near to another is border
 SAMPLE_FORMAT, SIGNED = 339, 2  # a TIFF tag, and what it says of signed integers
+BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 SHOWN = 8  # colours that a message lists
 INSTANCES = {"two": ("background", "object"), "border": ("background", "object", "border")}
 
@@ -30,7 +31,8 @@ def read_mask(path, colors=None, values=None, max_pixels: int | None = None) -> 
 
     Palette files are read as their indices, never as their colours, unless
     `colors` is given. Only GIF, which numbers its colours as it likes, is read as the
-    gray levels that it shows.
+    gray levels that it shows. Numbers of gray files are those that are stored, also where
+    viewers show other ones: of 2 and 4 bits, and of a TIFF in which 0 is white.
 
     Args:
         path: file of the mask, in a lossless format.
@@ -246,6 +248,17 @@ def read_palette(path) -> list | None:
         return None
 
 
+def white_is_zero(path) -> bool:
+    """Return whether a mask is a TIFF that says that 0 is white."""
+    import tifffile
+
+    with Path(path).open("rb") as file:
+        if not file.read(len(NPY)).startswith(TIFF):
+            return False
+    with tifffile.TiffFile(path) as file:
+        return int(file.pages[0].photometric) == WHITE_IS_ZERO
+
+
 def size_text(array: np.ndarray) -> str:
     """Return the size of an image or mask as people write it, width first."""
     return f"{array.shape[1]} x {array.shape[0]}"
@@ -267,7 +280,7 @@ def _read_numbers(path, max_pixels):
             if not head.startswith(TIFF):
                 raise
     try:
-        raster = read_raster(path, max_pixels)
+        raster = read_raster(path, max_pixels, shown=False)
     except FileError as error:
         raise FileError("one-hot", path, error.what) if error.kind == "bands" else error from None
     pixels = turned(raster.pixels, raster.orientation)
@@ -307,6 +320,7 @@ def _check_depth(path, max_pixels):
 def _decode(picture, path, colors):
     """Return the values of a mask, or with `colors` the labels of its colours."""
     is_gif = picture.format == "GIF"
+    is_inverted, bits = _is_inverted(picture), _count_bits(picture, path)
     picture = _without_alpha(picture, path, keep_palette=colors is None and not is_gif)
     if is_gif and picture.mode != "L":
         pixels = np.asarray(picture.convert("RGB"))
@@ -317,7 +331,28 @@ def _decode(picture, path, colors):
         return _look_up(_code(red, green, blue), codes, path, "unknown color", _color_name)
     if picture.mode not in (*GRAY_MODES, "P"):
         _raise_colored(picture, path)
-    return np.asarray(picture).astype("int64")
+    pixels = np.asarray(picture).astype("int64")
+    if picture.mode not in ("1", "L"):  # of others Pillow gives the numbers
+        return pixels
+    largest = 1 if picture.mode == "1" else 255
+    pixels = largest - pixels if is_inverted else pixels
+    return pixels * (2**bits - 1) // largest
+
+
+def _is_inverted(picture):
+    """Whether a file says that 0 is white, so that Pillow turns gray of 8 bits around."""
+    is_tiff = picture.format == "TIFF"
+    return is_tiff and picture.tag_v2.get(PHOTOMETRIC, WHITE_IS_ZERO) == WHITE_IS_ZERO
+
+
+def _count_bits(picture, path):
+    """Return the bits of a gray file's numbers, which Pillow spreads over 0 to 255."""
+    if picture.format == "TIFF":
+        return int(np.max(picture.tag_v2.get(BITS, 1)))
+    if picture.format == "PNG":
+        with Path(path).open("rb") as file:
+            return file.read(len(PNG) + 21)[24]
+    return 1 if picture.mode == "1" else 8
 
 
 def _raise_colored(picture, path):
