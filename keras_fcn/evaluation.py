@@ -1,6 +1,7 @@
 """How well a model segments images: what `keras-fcn evaluate` does."""
 
 import functools
+import itertools
 import math
 import os
 import warnings
@@ -204,7 +205,7 @@ def _evaluate(scorer, data, report, scored):
                 raise found
             own, panels, digest = _score(scorer, name, *found, predict, report, scored)
         except errors_of_an_image() as error:
-            failed[name] = error
+            failed[_another(name, failed)] = error
             continue
         count += 1
         scorer.add(total, scorer.counts(own))
@@ -225,6 +226,12 @@ def _evaluate(scorer, data, report, scored):
             "void pixels, and not a class."
         )
     return scores
+
+
+def _another(name, names):
+    """Return a name, with a number where others have it already."""
+    numbered = (f"{name} ({number})" for number in itertools.count(2))
+    return name if name not in names else next(other for other in numbered if other not in names)
 
 
 def _score(scorer, name, image, truth, predict, report, scored):

@@ -189,6 +189,15 @@ def test_a_bad_file_is_set_aside_and_the_rest_goes_on(
     assert "3 images" in capsys.readouterr().out
 
 
+def test_failed_images_of_one_name_all_count(model, pairs, tmp_path):
+    named = [(image, labels, "mine") for image, labels in pairs]
+    bad = [(image, labels + 40, name) for image, labels, name in named[:2]]
+    with pytest.warns(UserWarning, match="those of 3 images; 2 of 5 were set aside"):
+        result = evaluate(model, [*bad, *named], output=tmp_path)
+    assert list(result["failed"]) == ["mine", "mine (2)"]
+    assert (result["images"], len(read(tmp_path / "errors.csv"))) == (3, 2)
+
+
 def test_where_all_are_bad_the_first_error_is_told(model, pairs, tmp_path):
     bad = [(image, labels + 40) for image, labels in pairs]
     with pytest.raises(ValueError, match=r"Received: \[40, 41, 42\] in the map of 'image 1'"):
