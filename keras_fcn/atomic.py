@@ -47,11 +47,19 @@ def replacing(path: str | os.PathLike):
 
 def remove_leftovers(folder: str | os.PathLike) -> None:
     """Remove what processes of this host that run no longer have left of writing into a folder."""
+    for path in find_leftovers(folder):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def find_leftovers(folder: str | os.PathLike) -> list[Path]:
+    """Return the folders of `replacing` that such processes have left in a folder."""
     own = f"{PREFIX}{socket.gethostname()}-"
+    found = []
     for path in Path(folder).glob(f"{glob.escape(own)}*"):
         number = path.name.removeprefix(own).partition("-")[0]
         if number.isdecimal() and not _runs(int(number)):
-            shutil.rmtree(path, ignore_errors=True)
+            found.append(path)
+    return found
 
 
 def _runs(number):

@@ -244,6 +244,23 @@ def test_of_two_files_none_is_left_without_the_other(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("format", ["litert", "openvino"])
+def test_killed_between_its_two_names_the_same_call_goes_on(format, tmp_path):
+    path = tmp_path / f"model{FORMATS[format]}"
+    (companion,) = TABLE[format].companions(path)
+    companion.write_bytes(b"whole")
+    left = leave_half(tmp_path, path.name)
+    keras_fcn.export(identity(), path, format)
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, companion.name}
+    assert companion.read_bytes() != b"whole"
+    path.unlink()
+    left.mkdir()
+    (left / path.name).write_bytes(b"half")
+    (left / companion.name).write_bytes(b"half")  # so the one of the name is another's
+    with pytest.raises(FileExistsError, match=f"there is '{companion}'"):
+        keras_fcn.export(identity(), path, format)
+
+
 # A process that writes an export whole, and is then busy with its check.
 BUSY = """
 import sys, time

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import h5py
 import keras
@@ -102,6 +103,59 @@ def test_interrupted_it_goes_on_to_the_same_bytes(model, image, tmp_path, monkey
         assert len(made) == 9 - 4
     assert path.read_bytes() == whole
     assert not (tmp_path / "a.npy.part").exists()
+
+
+@pytest.mark.parametrize("tile_size", [None, 32])
+@pytest.mark.parametrize("name", ["a.npy", "a.tif", "a.zarr"])
+@pytest.mark.parametrize("moment", ["written", "tiles gone", "delivered"])
+def test_killed_at_the_end_it_is_tidied_up(
+    moment, name, tile_size, model, image, tmp_path, monkeypatch
+):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    place = {"written": "unlink", "tiles gone": "replace", "delivered": None}[moment]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(into, "shutil", types.SimpleNamespace(rmtree=stop))
+        if place == "unlink" and name != "a.npy":
+            real = into.Path.unlink
+            patch.setattr(
+                into.Path, "unlink", lambda path, **how: stop() if path.name == into.TILES
+                else real(path, **how),
+            )  # fmt: skip
+        elif place == "replace":
+            real = into.Path.replace
+            patch.setattr(
+                into.Path, "replace", lambda path, to: stop() if to == tmp_path / name
+                else real(path, to),
+            )  # fmt: skip
+        predict_into(model, image, tmp_path / name, tile_size=tile_size)
+    assert (tmp_path / f"{name}.part").exists()
+    monkeypatch.setattr(into.Pieces, "predict", stop)  # no tile is made again
+    monkeypatch.setattr(into.Pieces, "whole", stop)
+    with pytest.raises(FileExistsError, match="with other image"):
+        predict_into(model, np.array(image)[::-1], tmp_path / name, tile_size=tile_size)
+    path = predict_into(model, image, tmp_path / name, tile_size=tile_size)
+    if name == "a.zarr":
+        import zarr
+
+        labels = zarr.open(path, mode="r")[:]
+    else:
+        labels = np.load(path) if name == "a.npy" else tifffile.imread(path)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(labels, predict_image(model, image, output="labels"))
+    assert names(tmp_path) == [name, "image"]
+
+
+def test_what_was_delivered_and_taken_away_is_made_again(model, image, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(into, "shutil", types.SimpleNamespace(rmtree=lambda _: 1 / 0))
+        predict_into(model, image, tmp_path / "a.npy", tile_size=32)
+    (tmp_path / "a.npy").unlink()
+    path = predict_into(model, image, tmp_path / "a.npy", tile_size=32)
+    expected = predict_image(model, image, tile_size=32, output="labels")
+    np.testing.assert_array_equal(np.load(path), expected)
+    assert names(tmp_path) == ["a.npy", "image"]
 
 
 def test_automatic_tiles_go_on_as_they_began(model, image, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_fcn.arguments import check_choice
-from keras_fcn.atomic import remove_leftovers, replacing
+from keras_fcn.atomic import find_leftovers, remove_leftovers, replacing
 from keras_fcn.catalogue import classes_of, file_of
 from keras_fcn.exports.formats import Exported
 from keras_fcn.exports.table import FORMATS, check_packages, open_export
@@ -147,12 +147,22 @@ def _check_path(path, format):
             f"A file of the format {format!r} should end in '{suffix}'. Received: '{path}'. Pass "
             f"'{path.with_suffix(suffix)}'."
         )
-    for taken in (path, *FORMATS[format].companions(path)):
+    companions = FORMATS[format].companions(path)
+    for companion in companions:
+        if _is_left(companion, path):
+            companion.unlink(missing_ok=True)
+    for taken in (path, *companions):
         if taken.exists() or taken.is_symlink():
             raise FileExistsError(
                 f"An export does not replace what exists. Received: '{path}', and there is "
                 f"'{taken}'. Remove it, or choose another name."
             )
+
+
+def _is_left(companion, path):
+    """Whether a killed export has given a companion its name, and not yet the file itself."""
+    left = [folder for folder in find_leftovers(path.parent) if (folder / path.name).exists()]
+    return not path.exists() and any(not (folder / companion.name).exists() for folder in left)
 
 
 def _check_model(model):

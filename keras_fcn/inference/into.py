@@ -27,7 +27,7 @@ from keras_fcn.lock import locked
 SUFFIXES = (".npy", ".tif", ".tiff", ".zarr")
 CHUNK = 1024  # pixels; the side of what a Zarr array is stored in
 # What is in the folder of a result that is not whole.
-RUN, TILES, DONE = "run.json", "tiles.npy", "done"
+RUN, TILES, DONE, WHOLE = "run.json", "tiles.npy", "done", "whole"
 
 
 def predict_into(
@@ -73,7 +73,9 @@ def predict_into(
     >>> slide = np.load("slide.npy", mmap_mode="r")  # doctest: +SKIP
     >>> keras_fcn.predict_into(model, slide, "slide_labels.tif")  # doctest: +SKIP
     """
-    file = _check_path(path)
+    file = Path(path)
+    folder = file.with_name(f"{file.name}.part")
+    _check_path(file, folder)
     check_choice("output", output, OUTPUTS)
     check_model(model)
     options: dict = {"engine": engine, "precision": precision}
@@ -81,16 +83,18 @@ def predict_into(
     check_options(model, tile_size, calibration=calibration, takes=output, **options)
     options["calibration"] = fingerprint_of(calibration)
     image = check_image(image, model)
-    folder = file.with_name(f"{file.name}.part")
     folder.mkdir(exist_ok=True)
     with locked(folder):
         remove_leftovers(file.parent)
+        if _is_delivered(folder) and not file.exists():  # it was taken away since
+            (folder / DONE).unlink()
         try:
             run = {"weights": fingerprint(model), "image": _digest(image), "output": output}
             network = compiled(model, engine, precision, calibration)
             pieces = _begin(folder, run | options, tile_size, model, image, network)
-            _fill(folder, pieces, image, _finish(model, output))
-            _deliver(folder / TILES, file, classes_of(model).palette)
+            if not _is_delivered(folder):
+                _fill(folder, pieces, image, _finish(model, output))
+                _deliver(folder, file, classes_of(model).palette)
         except BaseException:
             if not (folder / DONE).exists() and not _foreign(folder):  # nothing to go on with
                 shutil.rmtree(folder)
@@ -99,8 +103,7 @@ def predict_into(
     return file
 
 
-def _check_path(path):
-    path = Path(path)
+def _check_path(path, folder):
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(
             f"`path` should end in one of {', '.join(SUFFIXES)}. Received: '{path}'. A `.npy` is "
@@ -108,9 +111,13 @@ def _check_path(path):
         )
     if path.suffix.lower() == ".zarr":
         _zarr()
-    if path.exists():
+    if path.exists() and not _is_delivered(folder):
         raise FileExistsError(f"'{path}' exists. Remove it, or choose another name.")
-    return path
+
+
+def _is_delivered(folder):
+    """Whether a run was killed when its file had its name, and what it needed was still there."""
+    return (folder / DONE).exists() and not any((folder / name).exists() for name in (TILES, WHOLE))
 
 
 def _finish(model, output):
@@ -134,7 +141,7 @@ def _digest(image):
 def _foreign(folder):
     """Whether a folder holds what this module has not written."""
     names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
-    return bool(names - {RUN, TILES, DONE})
+    return bool(names - {RUN, TILES, DONE, WHOLE})
 
 
 def _begin(folder, run, tile_size, model, image, network):
@@ -165,10 +172,12 @@ def _begin(folder, run, tile_size, model, image, network):
 
 def _fill(folder, pieces, image, finish):
     """Make the pieces that are missing; the file of those done has a byte for each."""
-    if pieces.boxes is None:
-        np.save(folder / TILES, finish(pieces.whole()))
-        return
     done = (folder / DONE).stat().st_size if (folder / DONE).exists() else 0
+    if pieces.boxes is None:
+        if not done:
+            np.save(folder / TILES, finish(pieces.whole()))
+            (folder / DONE).write_bytes(b".")
+        return
     for box in track(pieces.boxes[done:], "Predicting in tiles", before=done):
         piece = finish(pieces.predict(box))
         if not (folder / DONE).exists():
@@ -192,15 +201,21 @@ def _create(path, shape, dtype):
             os.posix_fallocate(file.fileno(), 0, size)
 
 
-def _deliver(tiles, path, palette):
+def _deliver(folder, path, palette):
+    """Give the file its name; before that the tiles are gone, by which it is known as ours."""
+    tiles, whole = folder / TILES, folder / WHOLE
     if path.suffix.lower() == ".npy":
         tiles.replace(path)
         return
-    array = np.load(tiles, mmap_mode="r")
-    if path.suffix.lower() == ".zarr":
-        _write_zarr(path, array)
-    else:
-        write_tiled(path, array, palette if array.dtype == np.uint8 else None)
+    if not whole.exists():
+        array = np.load(tiles, mmap_mode="r")
+        if path.suffix.lower() == ".zarr":
+            _write_zarr(whole, array)
+        else:
+            write_tiled(whole, array, palette if array.dtype == np.uint8 else None)
+        del array
+    tiles.unlink(missing_ok=True)
+    whole.replace(path)
 
 
 def _write_zarr(path, array):
