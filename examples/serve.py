@@ -31,12 +31,13 @@ import fastapi
 import numpy as np
 import sklearn.datasets
 import uvicorn
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from starlette.requests import ClientDisconnect
 
 import keras_fcn
 from keras_fcn.catalogue import classes_of
 from keras_fcn.datasets.files import read_image
+from keras_fcn.datasets.images import count_images
 from keras_fcn.exports import open_export
 from keras_fcn.inference import ObjectSettings, find_objects
 from keras_fcn.inference.measure import measure_objects
@@ -154,7 +155,7 @@ def decode(body):
         path.write_bytes(body)
         try:
             check_head(path)
-            return read_image(path, channels)
+            return read_image(path, channels, max_pixels=options.max_pixels)
         except (
             OSError,
             ValueError,
@@ -162,7 +163,8 @@ def decode(body):
         ) as error:  # SyntaxError: of Pillow, of broken PNGs
             reason = str(error).replace(str(path), "the body")
             reason = f"The body should be an image file. Received {len(body)} bytes: {reason}"
-            raise fastapi.HTTPException(400, reason) from error
+            status = 413 if getattr(error, "kind", None) == "large" else 400
+            raise fastapi.HTTPException(status, reason) from error
 
 
 def check_head(path):
@@ -171,7 +173,9 @@ def check_head(path):
         with Image.open(path) as picture:
             width, height = picture.size
             size = f"{width} x {height}"
-            pixels = width * height * getattr(picture, "n_frames", 1)
+            pixels = width * height * count_images(picture, path)
+    except UnidentifiedImageError:  # a TIFF of many bands, say, which `read_image` counts itself
+        return
     except Image.DecompressionBombError as error:
         pixels, size = float("inf"), str(error)
     if pixels > options.max_pixels:

@@ -15,6 +15,7 @@ import zlib
 import numpy as np
 import psutil
 import pytest
+import tifffile
 from conftest import randomize
 from forked import Forked
 from PIL import Image
@@ -164,6 +165,31 @@ def test_more_objects_than_the_limit_are_refused(server):
     status, _, body = server.post("objects", png(photo(480, 480)[..., 0]))
     assert status == 422
     assert "at most 300 objects" in json.loads(body)["detail"]
+
+
+def tiff(*pages):
+    """Return a TIFF file of pages, (pixels, options) each, as bytes."""
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for pixels, options in pages:
+            writer.write(pixels, metadata=None, **options)
+    return file.getvalue()
+
+
+def test_a_geotiff_is_one_image_and_colours_may_have_16_bits(server):
+    """Its overviews and the page of valid pixels count for nothing, as for the package."""
+    image = np.tile(photo(50, 48), (10, 10, 1))  # 240,000 pixels
+    rgb = {"photometric": "rgb", "compression": "zlib"}
+    valid = (np.ones((500, 480), bool), {"photometric": 4, "subfiletype": 4})
+    small = (image[::2, ::2], {**rgb, "subfiletype": 1})
+    status, _, body = server.post("labels", tiff((image, rgb), valid, small))
+    assert status == 200
+    assert Image.open(io.BytesIO(body)).size == (480, 500)
+    deep, plain = photo().astype("uint16") * 257, server.post("labels", png(photo()))
+    assert server.post("labels", tiff((deep, {"photometric": "rgb"})))[2] == plain[2]
+    large = tiff((np.zeros((600, 600, 3), "uint16"), rgb))
+    status, _, body = server.post("labels", large)
+    assert (status, "a limit of 250,000" in json.loads(body)["detail"]) == (413, True)
 
 
 def test_a_photograph_is_turned_upright(server):
