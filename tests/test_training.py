@@ -1306,6 +1306,20 @@ def test_options_stand_for_a_recipe():
     )  # fmt: skip
 
 
+def test_what_was_said_of_a_folder_is_not_said_of_a_data_set(data, tmp_path):
+    """A search's void label would be a class of the data set, and its names those of others."""
+    folder = Recipe(
+        str(data), split="train", validation="val", ignore=9, class_names=("a", "b"),
+        mask_suffix="_x", num_classes=2, crop_size=16,
+    )  # fmt: skip
+    (tmp_path / "tuning.json").write_text(json.dumps({"recipe": folder.parameters}))
+    options = ["train", "--from-tuning", str(tmp_path), "--output", "run"]
+    assert make_recipe(_parser().parse_args(options)) == folder
+    other = make_recipe(_parser().parse_args([*options, "--data", "shapes/cells"]))
+    assert other == Recipe("shapes/cells", crop_size=16)
+    assert make_recipe(_parser().parse_args([*options, "--data", str(data)])) == folder
+
+
 def test_every_field_has_its_option_and_help():
     names = {*DATA, *NETWORK, *COURSE}
     assert names == {field.name for field in dataclasses.fields(Recipe)}

@@ -33,6 +33,7 @@ CHOICES = {
     "loss": LOSSES,
     "class_weights": CLASS_WEIGHTS,
 }
+OF_THE_DATA = DATA[1 : DATA.index("crop_size")]
 EXAMPLE = "keras-fcn train --data data --output runs/first"
 
 
@@ -69,14 +70,15 @@ def add_recipe(parser):
 
 def make_recipe(options):
     """Return the `Recipe` that the options stand for."""
-    from keras_fcn.datasets.catalogue import FILE_OPTIONS, resolve_source
+    from keras_fcn.datasets.catalogue import resolve_source
     from keras_fcn.training.run import tuned_arguments
 
     given = collect(options, Recipe)
     if getattr(options, "from_tuning", None):
         found = tuned_arguments(options.from_tuning)
-        if "data" in given and isinstance(resolve_source(given["data"]), str):
-            found = {name: value for name, value in found.items() if name not in FILE_OPTIONS}
+        other = given.get("data", found["data"]) != found["data"]
+        if other and isinstance(resolve_source(given["data"]), str):  # says itself what it holds
+            found = {name: value for name, value in found.items() if name not in OF_THE_DATA}
         if "optimizer" in given:
             del found["momentum"]  # of the optimizer that was found
         given = {**found, **given}
