@@ -40,9 +40,12 @@ def unique(names: Iterable[str]) -> list[str]:
     ['sky', 'car (1)', 'car (2)']
     """
     names = list(names)
-    return [
-        f"{name} ({label})" if names.count(name) > 1 else name for label, name in enumerate(names)
-    ]
+    while len(set(names)) < len(names):  # again where one is called as another with its place
+        names = [
+            f"{name} ({place})" if names.count(name) > 1 else name
+            for place, name in enumerate(names)
+        ]
+    return names
 
 
 def _as_array(colors):

@@ -22,6 +22,7 @@ from keras_fcn.atomic import replacing
 from keras_fcn.caffe import load_pascal_voc
 from keras_fcn.cards import check_card, classes_on, find_card, pretrained, verified_file
 from keras_fcn.classes import Classes
+from keras_fcn.datasets.catalogue import SOURCES, VOC_CLASSES
 from keras_fcn.label_maps import count_classes
 from keras_fcn.private import without_numbers
 from keras_fcn.remedies import spell
@@ -60,6 +61,7 @@ def load_weights(model: keras.Model, factory: str, arguments: dict) -> None:
         load_vgg16(model)
     elif weights == "pascal_voc":
         load_pascal_voc(model)
+        _keep_classes(model, classes_with(weights))
     else:
         card = find_card(weights)
         check_card(card, factory, arguments)
@@ -71,13 +73,16 @@ def classes_with(weights: str | os.PathLike) -> Classes | None:
     """Return the classes that weights bring, which are there.
 
     Args:
-        weights: a name of `keras_fcn.pretrained()`, or a file.
+        weights: a name of `keras_fcn.pretrained()`, "pascal_voc", or a file.
 
     Returns:
         `keras_fcn.Classes`; None where a file does not say them.
     """
     if weights in pretrained():
         return classes_on(find_card(weights))
+    if weights == "pascal_voc":
+        name = "voc_segmentation"
+        return Classes(VOC_CLASSES, ignore=SOURCES[name].ignore, data=name)
     return _classes_in(read_config(weights)) if is_archive(weights) else None
 
 

@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_fcn import UNet, cards, classes_of, from_pretrained, load_model, set_classes
+from keras_fcn import (
+    FCN32s,
+    UNet,
+    cards,
+    classes_of,
+    from_pretrained,
+    load_model,
+    set_classes,
+    weights,
+)
 from keras_fcn.classes import Classes
 from keras_fcn.layers import Predictions
 from keras_fcn.optimizers import Muon
@@ -227,6 +236,12 @@ def test_names_that_are_none_are_explained():
         from_pretrained("imagenet")
     with pytest.raises(ValueError, match="Did you mean 'unet_camvid'"):
         load_model("unet_canvid")
+
+
+def test_the_voc_networks_know_their_classes(monkeypatch, narrow_vgg16):
+    monkeypatch.setattr(weights, "load_pascal_voc", lambda model: model)
+    classes = classes_of(FCN32s(fc_filters=4, weights="pascal_voc"))
+    assert (classes.names[15], classes.ignore) == ("person", 255)
 
 
 def test_a_damaged_card_is_named(tmp_path, monkeypatch):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from keras_fcn.classes import Classes
+from keras_fcn.classes import Classes, unique
 
 
 def test_they_go_through_json():
@@ -23,3 +23,9 @@ def test_what_is_not_known_has_numbers_and_the_colours_of_voc():
 def test_each_class_has_a_colour(colors):
     with pytest.raises(ValueError, match="a name and a colour"):
         Classes(["a", "b"], colors)
+
+
+def test_names_are_told_apart_also_from_one_with_a_place():
+    assert unique(["a", "b"]) == ["a", "b"]
+    assert unique(["a", "a", "b"]) == ["a (0)", "a (1)", "b"]
+    assert len(set(unique(["a", "a", "a (0)", "a (0) (0)"]))) == 4
