@@ -59,6 +59,18 @@ def files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
+def test_files_of_other_kinds_are_told(photos, tmp_path):
+    left = photos / "deep" / "d.ppm"
+    Image.open(photos / "a.png").save(left)
+    (tmp_path / "out").mkdir()
+    Image.open(photos / "a.png").save(tmp_path / "out" / "e.ppm")
+    with pytest.warns(UserWarning, match=r"1 others, the first '.*d\.ppm'. .*as PNG"):
+        assert len(find_jobs(photos, tmp_path / "out")) == 3
+    Image.open(left).save(left.with_suffix(".png"))
+    left.unlink()
+    assert len(find_jobs(photos, tmp_path / "out")) == 4
+
+
 def test_a_folder_keeps_its_structure(model, photos, tmp_path):
     output = tmp_path / "out"
     result = predict_folder(model, photos, output)

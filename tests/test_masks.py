@@ -1,5 +1,6 @@
 """Masks: what is no class number is refused, and what numbers objects becomes classes."""
 
+import re
 import struct
 import zlib
 
@@ -8,7 +9,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from keras_fcn.datasets import check_data, read_classes
+from keras_fcn.datasets import check_data, load, read_classes
 from keras_fcn.datasets.files import FileError, list_files, read_image, read_mask, read_pair
 from keras_fcn.datasets.masks import label_instances, read_instances, touching
 
@@ -117,6 +118,15 @@ def test_numbers_of_gray_files_are_those_stored_and_images_as_shown(
             np.testing.assert_array_equal(read_mask(path, colors=table), shown)
 
 
+def test_gray_webp_is_saved_as_its_message_says(tmp_path):
+    path = tmp_path / "a.webp"
+    Image.fromarray(np.eye(6, 8, dtype="uint8")).save(path, lossless=True)
+    with pytest.raises(FileError, match="save it as PNG") as error:
+        read_mask(path)
+    exec(re.search(r"`(Image[^`]+)`", str(error.value))[1], {"Image": Image, "path": path})
+    np.testing.assert_array_equal(read_mask(path.with_suffix(".png")), np.eye(6, 8))
+
+
 def test_the_colours_of_a_message_are_the_table_to_pass(tmp_path):
     colors = np.array([(10, 20, 30), (200, 0, 0)])
     path = save(tmp_path / "a.png", colors[np.arange(48).reshape(6, 8) % 2])
@@ -180,6 +190,24 @@ def test_masks_with_a_suffix(tmp_path, mask, found, together):
     assert listing.pairs == ([(images / "1.png", masks / mask)] if found else [])
     listing = list_files(images, masks, mask_suffix=mask.rpartition(".")[0][1:])
     assert len(listing.pairs) == mask.startswith("1")
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_files_of_other_kinds_are_told(tmp_path, together):
+    images, masks = tmp_path / "images", tmp_path / ("images" if together else "masks")
+    for number in range(3):
+        save(images / f"{number}.png", np.arange(48).reshape(6, 8))
+        save(masks / f"{number}_mask.png", np.eye(6, 8))
+    save(images / "3.ppm", np.eye(6, 8))
+    save(masks / "3_mask.pgm", np.eye(6, 8))
+    source = images if together else tmp_path
+    with pytest.warns(UserWarning, match=r"others are left out. Received: .*3_mask\.pgm"):
+        assert len(load(source, "all")) == 3
+    for path in images.parent.glob("*/*.png"):
+        path.unlink()
+    if not together:
+        with pytest.raises(ValueError, match=r"others are left out. Received: .*as PNG or"):
+            load(source, "all")
 
 
 def test_a_mask_that_has_its_images_name_wins(tmp_path):

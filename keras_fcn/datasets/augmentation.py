@@ -185,6 +185,16 @@ class Augmentation:
         return of_values, of_places
 
 
+def check_augmentation(augment) -> None:
+    """Raise for what is neither an `Augmentation` nor None."""
+    if not isinstance(augment, Augmentation | None):
+        example = Augmentation(None, scale=0.25)
+        raise ValueError(
+            f"`augment` should be an `Augmentation`, or None. Received: {augment!r}. Pass for "
+            f"example `keras_fcn.datasets.{example}`."
+        )
+
+
 def _check_range(name, value, limit):
     if not is_number(value) or not 0 <= value <= limit:
         raise ValueError(

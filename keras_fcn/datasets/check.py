@@ -42,7 +42,9 @@ OBJECTS = 3  # at least, of a mask that may be an instance map
 # what the labels of all masks together show, of which a sample may tell wrongly
 OF_ALL = ("0 and 255", "one class", "all masks empty", "all masks void")
 # what holds of the sample as a whole, and so is worth a word before a training
-WARNED = ("void", "one class", "from 1", "class missing", "gaps", "white is 0", "objects")
+WARNED = (
+    "other kinds", "void", "one class", "from 1", "class missing", "gaps", "white is 0", "objects",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,6 +258,7 @@ def _examine(listing, num_classes, ignore, named=None, white=None, looks=None, *
     found["image alone"] += map(str, listing.images_alone)
     found["mask alone"] += map(str, listing.masks_alone)
     found["duplicate"] += [", ".join(map(str, paths)) for paths in listing.duplicates]
+    found["other kinds"] += map(str, listing.others)
     found["named"] += [f"'{suffix}'" for suffix in listing.mask_suffixes]
     if not listing.pairs:
         found["no pairs"].append("none")

@@ -25,6 +25,11 @@ __all__ = [
 ]
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".png", ".tif", ".tiff", ".webp")
+# of images and arrays that are not read, so that somebody is told
+OTHER_SUFFIXES = (
+    ".avif", ".dcm", ".exr", ".heic", ".heif", ".jp2", ".mat", ".nii", ".npz", ".pbm", ".pgm",
+    ".pnm", ".ppm", ".tga",
+)  # fmt: skip
 # what a mask may be called besides its image
 MASK_SUFFIX = re.compile(
     r"[ ._-]?(masks?|labels?|labelids|seg|segmentation|gt|ground_?truth|annotations?|annot)$|_l$",
@@ -42,6 +47,7 @@ class Listing:
     masks_alone: list
     duplicates: list  # of lists of paths in one folder with one stem
     mask_suffixes: tuple = ()  # that masks have in their names, and their images have not
+    others: tuple = ()  # paths of `OTHER_SUFFIXES`
 
 
 def list_files(images, masks, mask_suffix: str | None = None) -> Listing:
@@ -63,6 +69,7 @@ def list_files(images, masks, mask_suffix: str | None = None) -> Listing:
         NotADirectoryError: when a folder does not exist.
     """
     together = Path(images).resolve() == Path(masks).resolve()
+    found = {path for folder in (images, masks) for path in Path(folder).glob("*")}
     images, image_duplicates = _by_stem(images)
     masks, mask_duplicates = (images, []) if together else _by_stem(masks)
     names = _image_names(images, masks, mask_suffix, together)
@@ -84,7 +91,13 @@ def list_files(images, masks, mask_suffix: str | None = None) -> Listing:
         masks_alone=[path for stem, path in masks.items() if stem not in names],
         duplicates=image_duplicates + mask_duplicates,
         mask_suffixes=tuple(sorted(suffixes, key=natural_order)),
+        others=tuple(sorted(filter(is_other, found))),
     )
+
+
+def is_other(path) -> bool:
+    """Return whether a file holds an image or an array, and is not read."""
+    return path.suffix.lower() in OTHER_SUFFIXES and not path.name.startswith(".")
 
 
 def read_pair(

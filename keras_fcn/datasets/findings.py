@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from keras_fcn.datasets.files import SUFFIXES
 from keras_fcn.datasets.problems import PROBLEMS, fix_of
 from keras_fcn.remedies import spell
 
@@ -29,6 +30,12 @@ FINDINGS = {
             f"what they have in their names besides, as {spell('mask_suffix', '_manual')}; remove "
             "masks that have no image."
         ),
+    ),
+    "other kinds": (
+        "warning",
+        f"Images and masks should be files of the kinds {', '.join(SUFFIXES)}; others are left "
+        "out.",
+        "If they are of the data, save them as one of these, for example as PNG or `.npy`.",
     ),
     "duplicate": (
         "error",

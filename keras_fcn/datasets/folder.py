@@ -17,6 +17,7 @@ from keras_fcn.datasets.files import (
     natural_order,
     read_pair,
 )
+from keras_fcn.datasets.findings import Finding
 from keras_fcn.datasets.images import count_bands
 from keras_fcn.remedies import choose, given, spell
 
@@ -231,7 +232,7 @@ def _images_and_masks(folder):
 def _merge(splits):
     """Return one listing of all splits."""
     merged = Listing([], [], [], [])
-    suffixes = set()
+    suffixes, others = set(), []
     for find in splits.values():
         listing = find()
         merged.pairs.extend(listing.pairs)
@@ -239,7 +240,9 @@ def _merge(splits):
         merged.masks_alone.extend(listing.masks_alone)
         merged.duplicates.extend(listing.duplicates)
         suffixes.update(listing.mask_suffixes)
-    return dataclasses.replace(merged, mask_suffixes=tuple(sorted(suffixes)))
+        others.extend(listing.others)
+    suffixes = tuple(sorted(suffixes))
+    return dataclasses.replace(merged, mask_suffixes=suffixes, others=tuple(others))
 
 
 def _cut(listing, start, stop, split_seed):
@@ -335,6 +338,8 @@ def _count_channels(pairs, max_pixels):
 
 
 def _raise_empty(source, split, listing):
+    if listing.others:
+        raise ValueError(str(Finding("other kinds", tuple(map(str, listing.others)))))
     raise ValueError(
         "A split should have at least one image with its mask. Received: "
         f"'{_name(source)}', {given('split', split)}, with {len(listing.images_alone)} images and "

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keras_fcn.arguments import as_void, check_choice, check_positive_integer, check_seed
-from keras_fcn.datasets.augmentation import Augmentation
+from keras_fcn.datasets.augmentation import Augmentation, check_augmentation
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -103,6 +103,7 @@ def load(
     for name, value in (("batch_size", batch_size), ("crop_size", crop_size)):
         if value is not None:
             check_positive_integer(name, value)
+    check_augmentation(augment)
     seed, ignore = check_seed("seed", seed), as_void("ignore", ignore)
     dataset, read, count, own_ignore = _open(source, split, ignore, options)
     ignore = own_ignore if ignore is None else ignore

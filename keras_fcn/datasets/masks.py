@@ -360,7 +360,14 @@ def _raise_colored(picture, path):
     colors = np.unique(pixels, axis=0).tolist()
     what = f"a file of mode {picture.mode} with {len(colors)} colours"
     if (pixels == pixels[:, :1]).all():
-        raise FileError("gray as rgb", path, what)
+        fix = None
+        if picture.format == "WEBP":
+            fix = (
+                "WebP has no gray: save it as PNG, `Image.open(path).convert('L')"
+                ".save(path.with_suffix('.png'))`, and remove this file; or pass the label of each "
+                f"colour, as {spell('colors', {(0, 0, 0): 0, (255, 255, 255): 1})}."
+            )
+        raise FileError("gray as rgb", path, what, fix)
     if np.max(colors) == 1:
         raise FileError("one-hot", path, f"{what}, of 0 and 1")
     fix = None

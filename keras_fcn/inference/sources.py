@@ -4,10 +4,11 @@ import dataclasses
 import fnmatch
 import glob
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
-from keras_fcn.datasets.files import SUFFIXES, natural_order
+from keras_fcn.datasets.files import SUFFIXES, is_other, natural_order
 from keras_fcn.inference.addresses import Store, below, identity, place_of
 
 
@@ -193,9 +194,22 @@ def _first_magic(path):
 def _below(folder, paths, output):
     """Return the jobs of the images among paths below a folder, in order of name."""
     named = {path.relative_to(folder): path for path in paths}
+    _tell_others([path for path in named.values() if output not in _parents(path)])
     chosen = [name for name in named if _is_image(name) and output not in _parents(named[name])]
     chosen.sort(key=_order)
     return [Job(named[name], name.with_suffix("")) for name in chosen]
+
+
+def _tell_others(paths):
+    """Warn of images and arrays that are left out, as they are of another kind."""
+    others = sorted(path for path in paths if is_other(path))
+    if others:
+        warnings.warn(
+            f"Images should be files of the kinds {', '.join(SUFFIXES)}; others are left out. "
+            f"Received: {len(others)} others, the first '{others[0]}'. If they are to be "
+            "predicted, save them as one of these, for example as PNG.",
+            stacklevel=2,
+        )
 
 
 def _expand_address(address, output):
