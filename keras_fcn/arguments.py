@@ -52,6 +52,18 @@ def check_positive_integer(name, value):
         )
 
 
+def check_filters(filters):
+    """Raise unless `filters` are as many integers as a network has levels, two or more."""
+    if not hasattr(filters, "__len__") or isinstance(filters, str) or len(filters) < 2:
+        raise ValueError(
+            f"{spell('filters')} should hold the number of filters of two levels or more, for "
+            f"example {spell('filters', (64, 128, 256, 512, 1024))}. Received: "
+            f"{given('filters', filters)}"
+        )
+    for width in filters:
+        check_positive_integer("filters", width)
+
+
 def check_choice(name, value, choices):
     """Raise unless `value` is one of `choices`; suggest the nearest."""
     if value not in choices:

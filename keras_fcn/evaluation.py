@@ -156,7 +156,7 @@ def _elements(data):
 
 
 def _count_pixels(element):
-    return math.prod(np.shape(element[0])[:-1])
+    return math.prod(np.shape(_check_element(element)[0])[:-1])
 
 
 class _Batch:

@@ -8,14 +8,13 @@ import os
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 from keras import layers
 
 from keras_fcn import vgg16
 from keras_fcn.arguments import (
     check_choice,
+    check_filters,
     check_model_arguments,
-    check_positive_integer,
     check_share,
 )
 from keras_fcn.layers import BilinearCorners, CropLike, Predictions, SizeCheck, VGGPreprocessing
@@ -141,14 +140,7 @@ def UNet(  # noqa: PLR0913 what it is built of has names of its own
 def _check_filters(filters, encoder):
     """Return the filters as a tuple of `int`."""
     check_choice("encoder", encoder, (None, "vgg16"))
-    if not isinstance(filters, tuple | list | np.ndarray) or len(filters) < 2:
-        raise ValueError(
-            f"{spell('filters')} should hold the number of filters of two levels or more, for "
-            f"example {spell('filters', (64, 128, 256, 512, 1024))}. Received: "
-            f"{given('filters', filters)}"
-        )
-    for width in filters:
-        check_positive_integer("filters", width)
+    check_filters(filters)
     if encoder == "vgg16" and len(filters) != len(vgg16.BLOCKS):
         raise ValueError(
             f"{spell('filters')} should hold {len(vgg16.BLOCKS)} numbers with "

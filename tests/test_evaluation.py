@@ -198,6 +198,13 @@ def test_failed_images_of_one_name_all_count(model, pairs, tmp_path):
     assert (result["images"], len(read(tmp_path / "errors.csv"))) == (3, 2)
 
 
+@pytest.mark.parametrize("kind", [list, iter])
+def test_dicts_are_told_how_to_be_given(model, pairs, kind):
+    dicts = [{"image": image, "mask": labels} for image, labels in pairs]
+    with pytest.raises(ValueError, match=r"pair of .*Received: one of dict.*item\['image'\]"):
+        evaluate(model, kind(dicts))
+
+
 def test_where_all_are_bad_the_first_error_is_told(model, pairs, tmp_path):
     bad = [(image, labels + 40) for image, labels in pairs]
     with pytest.raises(ValueError, match=r"Received: \[40, 41, 42\] in the map of 'image 1'"):

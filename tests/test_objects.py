@@ -94,6 +94,9 @@ def test_thresholds_and_areas():
         (np.full((4, 4, 2), 3.0), {}, r"values in \[3.0, 3.0\]"),
         (np.full((4, 4, 2), np.nan), {}, "nan"),
         (np.zeros((4, 4, 2)), {"border": 2}, "`border` should be one of"),
+        (np.zeros((4, 4, 2)), {"threshold": 2}, "`threshold` should be a number from 0 to 1"),
+        (np.zeros((4, 4, 2)), {"threshold": np.nan}, "Received: threshold=nan"),
+        (np.zeros((4, 4, 2)), {"minimum_area": -1}, "Received: minimum_area=-1"),
     ],
 )
 def test_wrong_probabilities_are_explained(scores, settings, message):
@@ -127,3 +130,7 @@ def test_thresholds_are_chosen_by_f1(rng, monkeypatch):
     assert object_f1(truth, find_objects(scores, ObjectSettings(**chosen))) == 1
     with pytest.raises(ValueError, match="at least one image"):
         choose_thresholds(model, [])
+    with pytest.raises(ValueError, match=r"Received: 1 of background alone.*images with objects"):
+        choose_thresholds(model, [(None, np.zeros_like(truth))])
+    chosen = choose_thresholds(model, [(None, np.zeros_like(truth)), (None, truth)])
+    assert chosen["border"] == 2

@@ -497,6 +497,11 @@ def link(target):
     Path("masks/a.png").symlink_to(target)
 
 
+def convert(path, suffix):
+    Image.open(path).save(Path(path).with_suffix(suffix))
+    Path(path).unlink()
+
+
 def move_all(from_folder, to_folder):
     for path in list(Path(from_folder).iterdir()):
         path.rename(Path(to_folder, path.name))
@@ -551,6 +556,8 @@ WITH_WORK = {
     "size": (replace("masks/a.png", np.eye(9, 12)), "at the image's size", GOOD_MASK),
     "duplicate": (lambda: write("images/a.bmp", BLACK), "Remove all but one",
                   Path("images/a.bmp").unlink),
+    "other kinds": (lambda: convert("masks/a.png", ".pgm"), "save them as one of these",
+                    lambda: convert("masks/a.pgm", ".png")),
     "no pairs": (lambda: move_all("masks", "."), "name the masks after the images",
                  lambda: [Path(f"{name}.png").rename(f"masks/{name}_mask.png") for name in NAMES]),
     "swapped": (swap, "Give the folder of the images as the images", swap),
@@ -1069,6 +1076,17 @@ def test_what_no_command_does_is_done_in_python(place, capsys):
     assert eval(call, names)["images"] == 1
 
 
+@follows("`augment` should be an `Augmentation`, or None.")
+def test_an_augmentation_is_given_as_it_says():
+    for call in (
+        lambda augment: Recipe("data", augment=augment),
+        lambda augment: keras_fcn.datasets.load("shapes/cells", "train", augment=augment),
+    ):
+        with pytest.raises(ValueError, match="Received: {'scale': 0.25}") as error:
+            call({"scale": 0.25})
+        call(eval(re.search(r"`(keras_fcn.datasets[^`]+)`", str(error.value))[1]))
+
+
 # Tests of other files that follow the remedy of a message, or see it followed.
 ELSEWHERE = {
     "The layer … of the model needs blobs of the shapes": "caffe::test_fcn_gives_what_opencv_gives",
@@ -1111,6 +1129,9 @@ ELSEWHERE = {
         "training::test_classes_of_the_weights_stay_where_the_data_names_none",
     "A label should mean to the weights":
         "training::test_a_class_that_the_weights_know_as_void_is_asked_about",
+    "Some instance map should number an object":
+        "objects::test_thresholds_are_chosen_by_f1",
+    "Images should be files of the kinds": "folders::test_files_of_other_kinds_are_told",
     "The validation images should be others":
         "training::test_images_that_are_trained_on_and_validated_on_are_told",
     "… should be one folder of images and masks":

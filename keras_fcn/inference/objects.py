@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import keras
 import numpy as np
 
-from keras_fcn.arguments import check_choice
+from keras_fcn.arguments import check_choice, is_number
 from keras_fcn.catalogue import classes_of
 from keras_fcn.classes import Classes
 from keras_fcn.inference.predict import check_options, predict_image
@@ -43,6 +43,20 @@ class ObjectSettings:
     border: int | None = None
     background: int = 0
     neck: float = 1.0
+
+    def __post_init__(self):
+        for name, low, high in (
+            ("threshold", 0, 1),
+            ("seed_threshold", -1, 1),
+            ("minimum_area", 0, np.inf),
+            ("neck", 0, np.inf),
+        ):
+            value = getattr(self, name)
+            if not (is_number(value) and low <= value <= high):
+                raise ValueError(
+                    f"`{name}` should be a number from {low} to {high}, or no object is as it "
+                    f"says. Received: {name}={value!r}"
+                )
 
     @classmethod
     def of(cls, model: keras.Model) -> "ObjectSettings":
@@ -150,12 +164,17 @@ def choose_thresholds(
         classes_of(model), objects=chosen))`.
 
     Raises:
-        ValueError: without any pair.
+        ValueError: without any pair, or any object.
     """
     check_options(model, takes="objects", **options)
     known = [(predict_image(model, image, **options), truth) for image, truth in pairs]
     if not known:
         raise ValueError("There should be at least one image to choose by. Received: none.")
+    if not any(np.max(truth, initial=0) for _, truth in known):
+        raise ValueError(
+            "Some instance map should number an object, or all thresholds are alike. Received: "
+            f"{len(known)} of background alone. Add images with objects."
+        )
     chosen = dataclasses.asdict(choose_settings(known, ObjectSettings.of(model)))
     del chosen["neck"]
     return chosen

@@ -8,6 +8,7 @@ from pathlib import Path
 from keras_fcn.arguments import (
     as_void,
     check_choice,
+    check_filters,
     check_flag,
     check_positive_integer,
     check_reading,
@@ -17,6 +18,7 @@ from keras_fcn.arguments import (
 )
 from keras_fcn.cards import pretrained
 from keras_fcn.datasets import SOURCES, Augmentation
+from keras_fcn.datasets.augmentation import check_augmentation
 from keras_fcn.datasets.masks import INSTANCES, check_colors, check_values
 from keras_fcn.remedies import given, spell
 
@@ -132,6 +134,8 @@ class Task:
             object.__setattr__(self, "colors", check_colors(self.colors))
         if self.instances is not None:
             check_choice("instances", self.instances, tuple(INSTANCES))
+        if self.augment != PLANNED:
+            check_augmentation(self.augment)
         self._check_classes()
         for field in dataclasses.fields(self):  # what NumPy has computed is a number like others
             if isinstance(value := getattr(self, field.name), numbers.Integral | numbers.Real):
@@ -248,8 +252,7 @@ class Recipe(Task):
             if getattr(self, name) is not None:
                 check_positive_integer(name, getattr(self, name))
         if self.filters is not None:
-            for width in self.filters:
-                check_positive_integer("filters", width)
+            check_filters(self.filters)
             object.__setattr__(self, "filters", tuple(map(int, self.filters)))
         if self.fc_filters is not None:
             check_positive_integer("fc_filters", self.fc_filters)
