@@ -1082,7 +1082,7 @@ def test_an_augmentation_is_given_as_it_says():
         lambda augment: Recipe("data", augment=augment),
         lambda augment: keras_fcn.datasets.load("shapes/cells", "train", augment=augment),
     ):
-        with pytest.raises(ValueError, match="Received: {'scale': 0.25}") as error:
+        with pytest.raises(ValueError, match=r"Received: \{'scale': 0.25\}") as error:
             call({"scale": 0.25})
         call(eval(re.search(r"`(keras_fcn.datasets[^`]+)`", str(error.value))[1]))
 
