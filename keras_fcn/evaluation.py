@@ -29,8 +29,10 @@ from keras_fcn.inference.predict import (
 from keras_fcn.inference.progress import track
 from keras_fcn.inference.quantize import fingerprint_of
 from keras_fcn.metrics import SegmentationMetrics
-from keras_fcn.object_metrics import ObjectMetrics
+from keras_fcn.object_metrics import ObjectMetrics, pieces_of_one
 from keras_fcn.remedies import spell
+
+SCATTERED = 3  # pieces of one number, from which on it is hardly one object
 
 
 def evaluate(
@@ -311,6 +313,7 @@ class _Objects(_Scorer):
     def __init__(self, model, options):
         self.model, self.options, self.legend, self.ignore = model, options, {}, None
         self.network, self.settings = network_of(model, **options), ObjectSettings.of(model)
+        self.questioned = False
 
     def finish(self, prediction):
         """Return the objects in the probabilities."""
@@ -322,6 +325,15 @@ class _Objects(_Scorer):
             raise ValueError(
                 "Maps of objects should hold integers from 0 up. Received: "
                 f"{truth.dtype} from {truth.min()} in the map of '{name}'."
+            )
+        if not self.questioned and (pieces := pieces_of_one(truth)) >= SCATTERED:
+            self.questioned = True
+            warnings.warn(
+                "Maps of objects should number each; of a mask of classes all count as one. "
+                f"Received: the number {truth.max()} alone for {pieces} pieces in the map of "
+                f"'{name}'. If they are objects, number them, as `skimage.measure.label(mask)` "
+                f"does; if not, leave out {spell('objects', True)}.",
+                stacklevel=6,
             )
 
     def counts(self, metric):

@@ -87,6 +87,21 @@ def iou_of_objects(truth, prediction):
     return overlaps / unions
 
 
+def pieces_of_one(instances: np.ndarray) -> int:
+    """Return how many connected pieces a map's number has; 0 where it holds several, or none.
+
+    Example:
+
+    >>> pieces_of_one(np.array([[255, 0, 255]]))
+    2
+    """
+    from scipy import ndimage
+
+    if np.count_nonzero(np.unique(instances)) != 1:
+        return 0
+    return ndimage.label(instances, np.ones([3] * instances.ndim))[1]
+
+
 def _count(instances):
     return len(np.unique(instances[instances > 0]))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import skimage.measure
 import tensorflow as tf
 from conftest import leave_half, randomize
 from PIL import Image
@@ -196,6 +197,19 @@ def test_failed_images_of_one_name_all_count(model, pairs, tmp_path):
         result = evaluate(model, [*bad, *named], output=tmp_path)
     assert list(result["failed"]) == ["mine", "mine (2)"]
     assert (result["images"], len(read(tmp_path / "errors.csv"))) == (3, 2)
+
+
+def test_a_mask_of_classes_is_no_map_of_objects(model, rng):
+    """All that it shows would count as one object."""
+    mask = np.zeros((20, 30), "uint8")
+    mask[2:6, ::6] = mask[12:16, ::6] = 255
+    pairs = [(rng.integers(0, 256, (20, 30, 3), "uint8"), mask)] * 2
+    message = r"255 alone for 10 pieces.*`skimage\.measure\.label\(mask\)`.*`objects=True`"
+    with pytest.warns(UserWarning, match=message) as told:
+        evaluate(model, pairs, objects=True)
+    assert len(told) == 1
+    for numbers in (skimage.measure.label(mask), mask // 255 * np.eye(20, 30, dtype="uint8")):
+        assert evaluate(model, [(pairs[0][0], numbers)], objects=True)["images"] == 1
 
 
 @pytest.mark.parametrize("kind", [list, iter])

@@ -264,6 +264,8 @@ COMMANDS = [
     (EVALUATE, scores_of_someone_else, "Choose another output folder, or move the file",
      f"{EVALUATE} --output other", "--output out"),
     (EVALUATE, None, "Thresholds are chosen for objects", None, "--choose-thresholds"),
+    (EVALUATE, None, "Objects are scored by their numbers", f"{EVALUATE} --instances two",
+     "--objects --instances two"),
     (EVALUATE, None, "takes each value once", f"{EVALUATE} --values 0=0 1=1",
      "--values 0=0 1=1 1=0"),
     ("evaluate --weights mine.keras --data . --split all", masks_of_other_names,
@@ -331,6 +333,7 @@ COMMANDS = [
     "The labels should be 0 to …, the classes of the model",
     "'…' exists, and no evaluation of keras_fcn wrote it.",
     "Thresholds are chosen for objects.",
+    "Objects are scored by their numbers, classes",
     "… takes each value once.",
     "… takes none, or names with values.",
     "A split should have at least one image with its mask.",
@@ -1129,6 +1132,8 @@ ELSEWHERE = {
         "training::test_classes_of_the_weights_stay_where_the_data_names_none",
     "A label should mean to the weights":
         "training::test_a_class_that_the_weights_know_as_void_is_asked_about",
+    "Maps of objects should number each":
+        "evaluation::test_a_mask_of_classes_is_no_map_of_objects",
     "Some instance map should number an object":
         "objects::test_thresholds_are_chosen_by_f1",
     "Images should be files of the kinds": "folders::test_files_of_other_kinds_are_told",

@@ -177,6 +177,11 @@ def _check_data_options(options):
             "Thresholds are chosen for objects. Received: --choose-thresholds without --objects. "
             "Pass both."
         )
+    if options.objects and options.instances:
+        raise ValueError(
+            "Objects are scored by their numbers, classes of them otherwise. Received: --objects "
+            f"with --instances {options.instances}. Pass one of them."
+        )
     given = {name for name in ("images", "masks", "data", "split") if getattr(options, name)}
     if given not in ({"images", "masks"}, {"data", "split"}):
         received = " ".join(f"--{name}" for name in sorted(given)) or "none of these"
