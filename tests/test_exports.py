@@ -67,6 +67,12 @@ def check(model, path, format, sizes, rng):
         expected = keras.ops.convert_to_numpy(model(images, training=False))
         assert np.ptp(expected) > 0.05  # else any network would do
         np.testing.assert_allclose(exported.predict(images), expected, atol=1e-5)
+    whole = images.astype("uint8")[:1]
+    maps = exported.predict(whole)
+    np.testing.assert_array_equal(maps, exported.predict(whole.astype("float32")))
+    with pytest.raises(ValueError, match=r"Pass one image as `image\[None\]`"):
+        exported.predict(whole[0])
+    np.testing.assert_array_equal(maps, exported.predict(whole[0][None]))
     return exported
 
 

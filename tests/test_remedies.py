@@ -293,6 +293,8 @@ COMMANDS = [
      lambda: [path.rename(path.with_stem("b")) for path in Path("val").glob("*/a.png")],
      "--split list.txt --validation list.txt"),
     (PLAN, None, "Choose a larger part, as 'all'", f"{PLAN} --split all", "--split all[:5%]"),
+    ("plan --data shapes/cells --validation val", None, "Choose a larger part",
+     "plan --data shapes/cells --validation val --split train[:9]", "--split train[:0]"),
     ("plan", None, "Pass --data DIR|NAME", PLAN, ""),
     ("plan --data .", None, "should be one of", f"{PLAN} --model unet", "--model unett"),
     (CHECK, None, "given by --data DIR", "check-data --data .", "--data ."),
@@ -1105,6 +1107,7 @@ ELSEWHERE = {
     "The folder of … should hold": "datasets::test_builders_say_what_their_folder_should_hold",
     "A file of the format … should end in": "exports::test_gives_what_keras_gives",
     "An export does not replace what exists.": "exports::test_command",
+    "Images should be numbers of the shape": "exports::test_gives_what_keras_gives",
     "The zoo knows maps whose pixels": "exports::test_a_converted_classifier",
     "The zoo asks how much of the image":
         "bioimageio::test_the_zoo_takes_no_network_in_which_all_pixels_meet",

@@ -240,6 +240,13 @@ def test_images_of_other_channels_are_refused_before_a_trial_is_trained(pairs, t
         tuner.search(gray, validation_data=gray, epochs=1, verbose=0)
 
 
+@pytest.mark.parametrize("arguments", [{"input_shape": (None, None)}, {"num_classes": 0}])
+@pytest.mark.parametrize("kind", [HyperUNet, HyperFCN])
+def test_what_no_trial_could_build_is_told_at_once(kind, arguments):
+    with pytest.raises(ValueError, match=f"`{next(iter(arguments))}` should be"):
+        kind(**arguments)
+
+
 @pytest.mark.parametrize("name", TUNERS)
 def test_a_tuner_proposes_after_an_interruption_what_it_would_have(name, tmp_path):
     """If it fails, KerasTuner keeps its place in other attributes: see `tuning.private`."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_fcn.arguments import suggest
-from keras_fcn.remedies import choose, spell
+from keras_fcn.remedies import choose, given, spell
 
 CAMVID_CLASSES = (
     "sky",
@@ -192,7 +192,15 @@ def open_source(name, split, data_dir=None, manual_dir=None, instances=None):
     except AssertionError as error:  # of TFDS, when files that the user fetches are missing
         raise FileNotFoundError(str(error)) from error
     encoded = {key: tfds.decode.SkipDecoding() for key in (source.image, label)}
-    dataset = builder.as_dataset(split=split, decoders=encoded)
+    try:
+        dataset = builder.as_dataset(split=split, decoders=encoded)
+    except ValueError as error:
+        if "no data" not in str(error):
+            raise
+        raise ValueError(
+            f"A split should have at least one image. Received: {name!r}, {given('split', split)}. "
+            "Choose a larger part."
+        ) from error
     dataset = dataset.map(lambda example: {name: example[name] for name in (source.image, label)})
     read = _reader(builder.info.features, source, label, instances)
     return dataset, read, max(1, int(dataset.cardinality()))

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import threading
@@ -19,8 +20,8 @@ class Exported:
     """A file opened in its runtime.
 
     Attributes:
-        predict: function from float32 images `(batch, height, width, channels)` to float32
-            maps `(batch, height, width, num_classes)`; threads may call it at once.
+        predict: function from images `(batch, height, width, channels)` to float32 maps
+            `(batch, height, width, num_classes)`; threads may call it at once.
         classes: `keras_fcn.Classes`.
         channels: of the images.
     """
@@ -28,6 +29,23 @@ class Exported:
     predict: Callable
     classes: Classes
     channels: int
+
+    def __post_init__(self):
+        object.__setattr__(
+            self, "predict", functools.partial(_predict, self.predict, self.channels)
+        )
+
+
+def _predict(run, channels, images):
+    """Return the maps of a batch of images, which the runtimes take as float32."""
+    images = np.asarray(images)
+    if images.ndim != 4 or images.shape[-1] != channels or images.dtype.kind not in "buif":
+        raise ValueError(
+            f"Images should be numbers of the shape (batch, height, width, {channels}). Received: "
+            f"an array of the shape {images.shape} and dtype {images.dtype}. Pass one image as "
+            "`image[None]`."
+        )
+    return run(images.astype("float32", copy=False))
 
 
 def dump(classes):

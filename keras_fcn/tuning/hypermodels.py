@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras_tuner
 
 from keras_fcn import catalogue
-from keras_fcn.arguments import check_positive_integer
+from keras_fcn.arguments import check_input_shape, check_positive_integer
 from keras_fcn.private import without_numbers, without_traces
 from keras_fcn.remedies import spell
 from keras_fcn.training.fit import compile_model, make_optimizer
@@ -22,6 +22,8 @@ class _HyperModel(keras_tuner.HyperModel):
         self, input_shape, num_classes, ignore_class, pixels, max_parameters, name, tunable
     ):
         super().__init__(name=name, tunable=tunable)
+        check_input_shape(input_shape)
+        check_positive_integer("num_classes", num_classes)
         if max_parameters is not None:
             check_positive_integer("max_parameters", max_parameters)
         self.input_shape = input_shape
