@@ -194,15 +194,15 @@ def _first_magic(path):
 def _below(folder, paths, output):
     """Return the jobs of the images among paths below a folder, in order of name."""
     named = {path.relative_to(folder): path for path in paths}
-    _tell_others([path for path in named.values() if output not in _parents(path)])
+    _tell_others(named.values(), output)
     chosen = [name for name in named if _is_image(name) and output not in _parents(named[name])]
     chosen.sort(key=_order)
     return [Job(named[name], name.with_suffix("")) for name in chosen]
 
 
-def _tell_others(paths):
+def _tell_others(paths, output):
     """Warn of images and arrays that are left out, as they are of another kind."""
-    others = sorted(path for path in paths if is_other(path))
+    others = sorted(path for path in paths if is_other(path) and output not in _parents(path))
     if others:
         warnings.warn(
             f"Images should be files of the kinds {', '.join(SUFFIXES)}; others are left out. "
