@@ -28,6 +28,14 @@ for name in keras_fcn.__all__:  # first asked for while a test replaces it, it w
 GROWTH = 2**27  # bytes by which the process may grow before its memory is cleared
 
 
+def pytest_collection_finish():
+    """What is imported stays: half a million objects that no search for memory need pass over."""
+    import hypothesis  # noqa: F401 (its plugins ask what refers to an object, before that is hidden)
+
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def floor():
     """What the process takes after its memory was cleared, in bytes."""
