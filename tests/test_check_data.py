@@ -246,6 +246,11 @@ def upside_down(images, masks):
     save(images / "a.png", np.random.default_rng(0).integers(0, 256, (8, 12, 3)), exif=exif)
 
 
+def mixed(images, masks):
+    for name in "ab":
+        save(masks / f"{name}.png", 255 * np.eye(8, 12))
+
+
 def white_is_zero(images, masks):
     (masks / "a.png").unlink()
     tifffile.imwrite(masks / "a.tif", np.eye(8, 12, dtype="uint8"), photometric="miniswhite")
@@ -273,6 +278,7 @@ def objects(images, masks):
         (upside_down, {}, "turned"),
         (objects, {}, "objects"),
         (white_is_zero, {}, "white is 0"),
+        (mixed, {}, "mixed"),
     ],
 )
 def test_warnings_do_not_fail(folders, damage, arguments, kind, capsys):

@@ -265,6 +265,8 @@ def test_another_number_of_classes_keeps_what_is_known(tmp_path):
         "label,name\n0,a\n0,b\n",
         "label,name\nzero,a\n",
         "label,name,red\n0,a,1\n",
+        "label,name,color\n0,a,#0000ff\n",
+        "label,name,r,g,b\n0,a,0,0,255\n",
         "label,name,red,green,blue\n0,a,1,2,300\n",
         "label,name,red,green,blue\n0,a\n",
         "label,name,red,green,blue\n0,a,1,2,-3\n",

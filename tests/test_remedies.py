@@ -400,6 +400,11 @@ def several_masks():
             write(f"masks/{name}_mask_{number}.png", np.eye(8, 12, 4 * number))
 
 
+def masks_of_two_kinds():
+    for name in NAMES[:3]:
+        write(f"masks/{name}.png", 255 * np.eye(8, 12))
+
+
 def masks_of_white_0():
     for name in NAMES:
         Path(f"masks/{name}.png").unlink()
@@ -432,6 +437,7 @@ WITH_OPTIONS = {
     "gaps": (lambda: masks_of(0, 128, 255), ""),
     "objects": (masks_that_number_objects, ""),
     "white is 0": (masks_of_white_0, ""),
+    "mixed": (masks_of_two_kinds, ""),
     "dark": (image_of_twelve_bits, ""),
     "floats": (lambda: image_of_floats(9), ""),
     "bright": (image_of_twelve_bits, "--white 100"),

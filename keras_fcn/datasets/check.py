@@ -37,13 +37,15 @@ from keras_fcn.remedies import spell
 
 SAMPLE = 16  # pairs that `load` checks
 FEW = 32  # values: more than a mask of classes has, less than an image
+MIXED = 0.1  # of the masks, from which on it is hardly by chance that they show no class but 0
 OBJECTS = 3  # at least, of a mask that may be an instance map
 
 # what the labels of all masks together show, of which a sample may tell wrongly
 OF_ALL = ("0 and 255", "one class", "all masks empty", "all masks void")
 # what holds of the sample as a whole, and so is worth a word before a training
 WARNED = (
-    "other kinds", "void", "one class", "from 1", "class missing", "gaps", "white is 0", "objects",
+    "other kinds", "void", "mixed", "one class", "from 1", "class missing", "gaps", "white is 0",
+    "objects",
 )  # fmt: skip
 
 
@@ -424,6 +426,8 @@ def _check_labels(found, counts, num_classes, named, ignore, raw):
         return
     if raw and ignore in labels and len(labels) == 2:
         found.take(one_class(*(labels - {ignore}), ignore, f"{len(counts)} masks"))
+    if raw and ignore is None:
+        _check_mixed(found, counts)
     classes = labels - {ignore}
     if num_classes is None and 255 in classes and not (named or 0) > 255:
         found["void"].append(f"{sum(255 in mask for mask in counts.values())} masks")
@@ -438,6 +442,14 @@ def _check_labels(found, counts, num_classes, named, ignore, raw):
         for finding in classes_missing(classes - off, num_classes or named):
             found.take(finding)
     _check_single_masks(found, counts, ignore)
+
+
+def _check_mixed(found, counts):
+    """Note masks of 0 and 255 alone among others: 255 may be a class there, and is void here."""
+    white = [path for path, mask in counts.items() if 255 in mask]
+    alone = all(counts[path].keys() == {0, 255} for path in white)
+    if alone and len(white) >= max(2, MIXED * len(counts)):
+        found["mixed"].append(f"{len(white)} of {len(counts)} masks, as {white[0]}")
 
 
 def _check_single_masks(found, counts, ignore):

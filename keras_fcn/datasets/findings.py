@@ -96,6 +96,15 @@ FINDINGS = {
         "The masks hold the label 255, which marks void pixels in many data sets.",
         lambda: f"If it does here, pass {spell('ignore', 255)}.",
     ),
+    "mixed": (
+        "warning",
+        "Masks should number the classes alike; here 255 comes with 0 alone, as in black-and-white "
+        "files, and other masks show other classes.",
+        lambda: (
+            f"If 255 is class 1, pass {spell('values', {0: 0, 1: 1, 255: 1})}; if it marks void "
+            f"pixels, pass {spell('ignore', 255)}."
+        ),
+    ),
     "from 1": (
         "warning",
         "Classes should count from 0; class 0 never occurs in these masks.",

@@ -136,7 +136,7 @@ def read_class_file(path, ignore: int | None = None) -> Classes:
     """
     rows = list(csv.DictReader(_read_text(path).splitlines()))
     head = set(rows[0]) if rows else set()
-    if not set(COLUMNS) <= head or head & set(COLORS) not in (set(), set(COLORS)):
+    if head not in (set(COLUMNS), {*COLUMNS, *COLORS}):  # a colour in another column would be lost
         _refuse(path, f"the columns {', '.join(map(str, head)) or 'of no line'}")
     table = {}
     for row in rows:
