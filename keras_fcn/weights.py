@@ -169,7 +169,11 @@ def read_model(path: str | os.PathLike) -> keras.Model:
         )
     if not Path(path).is_file() or not is_archive(path):
         kind = "a folder" if Path(path).is_dir() else "a file that is none"
-        raise _foreign(path, f"that is {kind}.")
+        raise _foreign(
+            path,
+            f"that is {kind}. What was exported answers in its own runtime; here take the .keras "
+            "file that it was made of.",
+        )
     try:
         _check_parameters(path)
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
