@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from keras_fcn.arguments import as_label, check_positive_integer, check_reading
-from keras_fcn.datasets.doubts import dark_message, is_dark, largest_pixel
+from keras_fcn.datasets.doubts import dark_message
 from keras_fcn.datasets.files import FileError, first_path
 from keras_fcn.datasets.findings import (
     FINDINGS,
@@ -19,16 +19,13 @@ from keras_fcn.datasets.findings import (
     classes_missing,
     one_class,
 )
-from keras_fcn.datasets.images import (
-    read_raster,
-    to_image,
-)
+from keras_fcn.datasets.images import read_raster, to_image
+from keras_fcn.datasets.looks import Looks, Palette
 from keras_fcn.datasets.masks import (
     INSTANCES,
     check_colors,
     check_values,
     read_labels,
-    read_palette,
     size_text,
     white_is_zero,
 )
@@ -36,9 +33,7 @@ from keras_fcn.datasets.problems import PROBLEMS
 from keras_fcn.remedies import spell
 
 SAMPLE = 16  # pairs that `load` checks
-FEW = 32  # values: more than a mask of classes has, less than an image
 MIXED = 0.1  # of the masks, from which on it is hardly by chance that they show no class but 0
-OBJECTS = 3  # at least, of a mask that may be an instance map
 
 # what the labels of all masks together show, of which a sample may tell wrongly
 OF_ALL = ("0 and 255", "one class", "all masks empty", "all masks void")
@@ -333,70 +328,6 @@ def _check_image(found, path, mask_path, labels, white, max_pixels, looks):
         found["size"].append(f"{mask_path}, {size_text(labels)} for an image of {size_text(image)}")
     if raster.orientation in range(2, 9) and shape == raster.pixels.shape[:2] == image.shape[:2]:
         found["turned"].append(f"{path}, EXIF orientation {raster.orientation}")
-
-
-class Palette:
-    """Notes palette files, and indices whose colour changes from file to file."""
-
-    def __init__(self):
-        self.colors, self.first = {}, {}  # of each index, and the file where it was first
-
-    def note(self, found, path, labels):
-        colors = read_palette(path)
-        if colors is None:
-            return
-        found["palette"].append(str(path))
-        for label in labels:
-            color = colors[label] if 0 <= label < len(colors) else None
-            if self.colors.setdefault(label, color) != color:
-                found["palettes differ"].append(
-                    f"{path}, index {label} is {color}, and {self.colors[label]} in "
-                    f"{self.first[label]}"
-                )
-                return
-            self.first.setdefault(label, path)
-
-
-class Looks:
-    """Notes what images and masks look like, to tell when they may be something else."""
-
-    def __init__(self, ignore):
-        self.ignore = ignore
-        self.deep = []  # the largest pixel of images of more than 8 bits
-        self.plain_images = self.images = self.rich_masks = 0
-        self.numbered, self.numbers = True, set()  # objects in each mask, as far as seen
-
-    def is_dark(self):
-        return bool(self.deep) and is_dark(max(self.deep))
-
-    def note_image(self, image, raster):
-        self.images += 1
-        self.plain_images += len(np.unique(image)) <= FEW
-        largest = largest_pixel(raster)
-        if largest is not None:
-            self.deep.append(largest)
-
-    def note_mask(self, labels, counts):
-        self.rich_masks += len(counts) > 2 * FEW
-        numbers = counts.keys() - {0, self.ignore}
-        if self.numbered and numbers:
-            self.numbered = min(numbers) == 1 and _regions(labels, numbers) == len(numbers)
-            self.numbers.add(len(numbers))
-
-    def tell(self, found, unknown):
-        """Note images and masks that were swapped, and masks that number objects."""
-        colored = sum(len(found[kind]) for kind in ("lossy", "rgb", "gray as rgb"))
-        if 0 < self.images == self.plain_images == self.rich_masks + colored:
-            found["swapped"].append(f"{self.images} masks of many values or colours")
-        if unknown and self.numbered and len(self.numbers) > 1 and max(self.numbers) >= OBJECTS:
-            found["objects"].append(f"{min(self.numbers)} to {max(self.numbers)} in a mask")
-
-
-def _regions(labels, numbers):
-    """Return the number of connected regions of the objects."""
-    from skimage.measure import label
-
-    return label(np.where(np.isin(labels, list(numbers)), labels, 0), connectivity=2).max()
 
 
 def _totals(counts):

@@ -256,7 +256,7 @@ def white_is_zero(path) -> bool:
         if not file.read(len(NPY)).startswith(TIFF):
             return False
     with tifffile.TiffFile(path) as file:
-        return int(file.pages[0].photometric) == WHITE_IS_ZERO
+        return file.pages.first.photometric == WHITE_IS_ZERO
 
 
 def size_text(array: np.ndarray) -> str:
