@@ -48,20 +48,6 @@ def unique(names: Iterable[str]) -> list[str]:
     return names
 
 
-def as_names(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names of classes as a tuple of texts; one text alone is none of them.
-
-    Raises:
-        TypeError: for a single text, whose letters would become classes.
-    """
-    if isinstance(names, str):
-        raise TypeError(
-            f"Class names should be a list, a text for each class. Received: {names!r}. Write "
-            f"[{names!r}] for one class of that name."
-        )
-    return tuple(map(str, names))
-
-
 def _as_array(colors):
     try:
         return np.asarray(colors)
@@ -82,7 +68,6 @@ class Classes:
         objects: settings of `keras_fcn.inference.find_objects` for this model, or None.
 
     Raises:
-        TypeError: for one text in place of the names.
         ValueError: when names and colours differ in number, or a colour is none.
 
     Example:
@@ -98,7 +83,7 @@ class Classes:
     objects: dict | None = None
 
     def __post_init__(self):
-        names = as_names(self.names)
+        names = tuple(map(str, self.names))
         colors = voc_palette(len(names)) if self.colors is None else _as_array(self.colors)
         whole = np.issubdtype(colors.dtype, np.integer) and names
         if colors.shape != (len(names), 3) or not whole or colors.min() < 0 or colors.max() > 255:

@@ -3,7 +3,6 @@ import json
 import pytest
 
 from keras_fcn.classes import Classes, unique
-from keras_fcn.training import Recipe
 
 
 def test_they_go_through_json():
@@ -24,13 +23,6 @@ def test_what_is_not_known_has_numbers_and_the_colours_of_voc():
 def test_each_class_has_a_colour(colors):
     with pytest.raises(ValueError, match="a name and a colour"):
         Classes(["a", "b"], colors)
-
-
-@pytest.mark.parametrize("make", [Classes, lambda names: Recipe("data", class_names=names)])
-def test_one_text_is_not_taken_for_its_letters(make):
-    with pytest.raises(TypeError, match=r"Received: 'road'. Write \['road'\] for one class"):
-        make("road")
-    make(["road"])
 
 
 def test_names_are_told_apart_also_from_one_with_a_place():

@@ -1137,7 +1137,7 @@ ELSEWHERE = {
         "commands::test_a_map_of_another_size_is_refused_before_the_first_image",
     "Thresholds are stored in a .keras file.":
         "commands::test_thresholds_that_cant_be_stored_are_refused",
-    "Class names should be a list": "classes::test_one_text_is_not_taken_for_its_letters",
+    "Class names should be a list": "training::test_one_text_is_not_taken_for_its_letters",
     "Classes that the data does not name keep":
         "training::test_classes_of_the_weights_stay_where_the_data_names_none",
     "A label should mean to the weights":

@@ -661,6 +661,12 @@ def read_data(*args, **kwargs):
     return training.labels.read_data(recipe)
 
 
+def test_one_text_is_not_taken_for_its_letters():
+    with pytest.raises(TypeError, match=r"Received: 'road'. Write \['road'\] for one class"):
+        Recipe("data", class_names="road")
+    assert Recipe("data", class_names=["road"]).class_names == ("road",)
+
+
 def test_labels_are_counted_before_the_training(data):
     labels = read_data(str(data))
     counts = sum(np.bincount(draw(n)[1].ravel(), minlength=256) for n in range(5))

@@ -17,7 +17,6 @@ from keras_fcn.arguments import (
     is_number,
 )
 from keras_fcn.cards import pretrained
-from keras_fcn.classes import as_names
 from keras_fcn.datasets import SOURCES, Augmentation
 from keras_fcn.datasets.augmentation import check_augmentation
 from keras_fcn.datasets.masks import INSTANCES, check_colors, check_values
@@ -145,7 +144,12 @@ class Task:
     def _check_classes(self):
         """Raise unless names, colours and number of the classes agree."""
         if self.class_names is not None:
-            object.__setattr__(self, "class_names", as_names(self.class_names))
+            if isinstance(text := self.class_names, str):
+                raise TypeError(
+                    "Class names should be a list, a text for each class. Received: "
+                    f"{text!r}. Write [{text!r}] for one class of that name."
+                )
+            object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
             count = len(self.class_names)
             if self.num_classes not in (None, count) and (self.num_classes, count) != (1, 2):
                 raise ValueError(
