@@ -1009,7 +1009,9 @@ def test_scores_that_are_no_probabilities_are_told_by_functions(place):
     [
         lambda x: keras.ops.sigmoid(x),
         lambda x: keras.layers.Activation("sigmoid", name="end")(x),
-        lambda x: keras_fcn.layers.Predictions(None)(keras.layers.Activation("sigmoid")(x)),
+        lambda x: keras_fcn.layers.Predictions(None, name="end")(
+            keras.layers.Activation("sigmoid")(x)
+        ),
         lambda x: keras.layers.Rescaling(0.5, 0.5)(keras.layers.Activation("tanh")(x)),
         lambda x: keras.ops.clip(x, 0, 1),
         lambda x: keras.Sequential([keras.layers.Activation("sigmoid")])(x),
