@@ -1,10 +1,15 @@
 """The optimizer that Keras lacks: Muon for the kernels of convolutions."""
 
+import contextvars
 import re
 from collections.abc import Mapping, Sequence
 
 import keras
 from keras import ops
+
+# The learning rate of the step that is being applied, of each replica's thread: Keras asks the
+# schedule for it at every variable whose weight decays.
+_rate: contextvars.ContextVar = contextvars.ContextVar("rate", default=None)
 
 
 @keras.saving.register_keras_serializable(package="keras_fcn")
@@ -51,6 +56,22 @@ class Muon(keras.optimizers.Muon):
             learning_rate=learning_rate, exclude_layers=list(exclude_layers), name=name, **kwargs
         )
         self.shares = dict(shares or {})
+
+    @property
+    def learning_rate(self):
+        held = _rate.get()
+        return super().learning_rate if held is None else held
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate):
+        keras.optimizers.Muon.learning_rate.fset(self, learning_rate)
+
+    def apply(self, grads, trainable_variables=None):
+        held = _rate.set(self.learning_rate)
+        try:
+            super().apply(grads, trainable_variables)
+        finally:
+            _rate.reset(held)
 
     def update_step(self, gradient, variable, learning_rate):
         # TensorFlow's own variable comes here, which has no path

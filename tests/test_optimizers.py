@@ -62,6 +62,35 @@ def test_a_share_of_the_rate_is_a_share_of_the_step(shape):
     assert copy.shares == {"a": 0.5}
 
 
+class Counted(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule of one rate that counts how often it is asked."""
+
+    asked = 0
+
+    def __call__(self, step):
+        self.asked += 1
+        return keras.ops.convert_to_tensor(0.1)
+
+
+def test_a_schedule_is_asked_once_a_step(rng):
+    """However many variables decay by it; between the steps it is asked as before."""
+    values = rng.normal(size=(6, 3, 3, 2, 4)).astype("float32")
+    trained, schedule = [], Counted()
+    for rate in (0.1, schedule):
+        optimizer = Muon(rate, weight_decay=0.1, adam_weight_decay=0.2)
+        variables = [keras.Variable(value) for value in [*values, values[0, 0, 0, 0]]]
+        optimizer.apply([keras.ops.ones(v.shape) for v in variables], variables)
+        trained.append([keras.ops.convert_to_numpy(v) for v in variables])
+    assert schedule.asked == 1
+    for one, other in zip(*trained, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    assert float(optimizer.learning_rate) == pytest.approx(0.1)
+    assert schedule.asked == 2
+    optimizer = Muon(0.1)
+    optimizer.learning_rate = 0.2
+    assert float(optimizer.learning_rate) == pytest.approx(0.2)
+
+
 @pytest.mark.parametrize("factory", [UNet, FCN32s])
 def test_networks_learn_and_are_saved_with_it(factory, rng, tmp_path, narrow_vgg16):
     options = {"fc_filters": 16} if factory is FCN32s else {"filters": (4, 8)}
