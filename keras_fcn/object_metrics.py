@@ -95,11 +95,10 @@ def pieces_of_one(instances: np.ndarray) -> int:
     >>> pieces_of_one(np.array([[255, 0, 255]]))
     2
     """
-    from scipy import ndimage
+    from skimage.measure import label
 
-    if np.count_nonzero(np.unique(instances)) != 1:
-        return 0
-    return ndimage.label(instances, np.ones([3] * instances.ndim))[1]
+    several = np.count_nonzero(np.unique(instances)) != 1
+    return 0 if several else label(instances, return_num=True)[1]
 
 
 def _count(instances):

@@ -159,6 +159,34 @@ def read_model(path: str | os.PathLike) -> keras.Model:
             does, needs a `Lambda` or an unknown class, or holds NaN or infinite weights.
         FileNotFoundError: for a missing file.
     """
+    _check_archive(path)
+    try:
+        _check_parameters(path)
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        check_finite(model)
+    except Exception as error:  # Keras and the layers raise whatever they do
+        raise _foreign(path, _reason(error)) from error
+    return model
+
+
+def read_network(path: str | os.PathLike) -> keras.Model:
+    """Return the network in a `.keras` file, whose weights have shapes only; as `read_model`."""
+    _check_archive(path)
+    try:
+        return _without_numbers(path)
+    except Exception as error:  # as above
+        raise _foreign(path, _reason(error)) from error
+
+
+def _without_numbers(path):
+    # an optimizer would make its variables with numbers
+    config = {key: part for key, part in read_config(path).items() if key != "compile_config"}
+    with without_numbers():
+        return keras.saving.deserialize_keras_object(config, safe_mode=True)
+
+
+def _check_archive(path):
+    """Raise unless a file is a `.keras` file, by what it is at first sight."""
     text = str(path)
     if not Path(path).exists():
         raise FileNotFoundError(f"There is no model file {text!r}.")
@@ -174,13 +202,6 @@ def read_model(path: str | os.PathLike) -> keras.Model:
             f"that is {kind}. What was exported answers in its own runtime; here take the .keras "
             "file that it was made of.",
         )
-    try:
-        _check_parameters(path)
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        check_finite(model)
-    except Exception as error:  # Keras and the layers raise whatever they do
-        raise _foreign(path, _reason(error)) from error
-    return model
 
 
 def _foreign(path, reason):
@@ -209,14 +230,11 @@ def _reason(error):
 
 def _check_parameters(path):
     """Raise `ValueError` if the network is much larger than what its file holds of weights."""
-    # an optimizer would make its variables with numbers
-    config = {key: part for key, part in read_config(path).items() if key != "compile_config"}
     with open_weights(path) as file:
         held = sum(claimed_bytes(file).values())
-    if config["class_name"] not in ("Functional", "Sequential"):
+    if read_config(path)["class_name"] not in ("Functional", "Sequential"):
         return  # a class of the user's, who knows how large it is
-    with without_numbers():
-        parameters = keras.saving.deserialize_keras_object(config, safe_mode=True).count_params()
+    parameters = _without_numbers(path).count_params()
     if parameters > held + 2**20:
         raise ValueError(
             f"it describes a network of {parameters:,} parameters and holds {held:,} bytes of them."

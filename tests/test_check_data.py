@@ -312,6 +312,73 @@ def test_palette_files_are_noted_and_read_as_indices(folders):
     assert red_first.pixels == {0: 3 * 8, 1: 3 * 88}
 
 
+def test_a_palette_is_noted_of_the_indices_that_are_stored(folders):
+    """Also where values are mapped: index 7 has two colours, whatever class it becomes."""
+    for name, color in zip("abc", [(9, 9, 9), (9, 9, 9), (200, 0, 0)], strict=True):
+        colors = [(0, 0, 0), *[(1, 1, 1)] * 6, color]
+        save_palette(folders[1] / f"{name}.png", 7 * np.eye(8, 12), colors)
+    (error,) = check_data(*folders, values={0: 0, 7: 1}).errors
+    assert error.kind == "palettes differ"
+    assert "index 7 is [200, 0, 0], and [9, 9, 9]" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("labels", "ignore", "values"),
+    [
+        ([0, 1], None, {0: 1, 1: 0}),
+        ([0, 255], None, {0: 1, 255: 0}),
+        ([0, 254, 255], None, {0: 2, 254: 1, 255: 0}),
+        ([0, 1, 255], 255, {0: 1, 1: 0, 255: 255}),
+    ],
+)
+def test_masks_whose_white_is_0_are_swapped_by_the_numbers_that_they_hold(
+    folders, labels, ignore, values
+):
+    stored = np.array(labels, "uint8")[np.arange(96).reshape(8, 12) % len(labels)]
+    for name in "abc":
+        (folders[1] / f"{name}.png").unlink()
+        tifffile.imwrite(folders[1] / f"{name}.tif", stored, photometric="miniswhite")
+    report = check_data(*folders, ignore=ignore)
+    (finding,) = (finding for finding in report.findings if finding.kind == "white is 0")
+    assert f"`values={values}`" in finding.fix
+    assert not check_data(*folders, ignore=ignore, values=values).findings
+
+
+def test_masks_whose_white_is_0_among_others_are_saved_again(folders):
+    """What swaps the numbers of the one would swap those of the others, too."""
+    white_is_zero(*folders)
+    (finding,) = check_data(*folders).findings
+    assert finding.kind == "white is 0"
+    assert "save these again" in finding.fix
+    assert finding.details == (str(folders[1] / "a.tif"),)
+
+
+def test_an_image_in_two_splits_is_found_whatever_its_file(tmp_path, rng):
+    for split, names in (("train", "abcd"), ("val", "xyz")):
+        for name in names:
+            for folder in ("images", "masks"):
+                (tmp_path / folder / split).mkdir(parents=True, exist_ok=True)
+            save(tmp_path / "images" / split / f"{name}.png", rng.integers(0, 256, (8, 12, 3)))
+            save(tmp_path / "masks" / split / f"{name}.png", np.eye(8, 12))
+    assert not check_data(tmp_path).findings
+    images = tmp_path / "images"
+    twins = images / "train" / "d.png", images / "val" / "z.tif"
+    repeated = images / "train" / "a.png", images / "train" / "b.png"
+    save(repeated[1], Image.open(repeated[0]))
+    save(twins[1], Image.open(twins[0]))  # in other bytes, by another name
+    twins[1].with_suffix(".png").unlink()
+    (finding,) = check_data(tmp_path).findings
+    assert (finding.kind, finding.level) == ("copies", "warning")
+    assert finding.details == (
+        f"{twins[0]} (of 'train') and {twins[1]} (of 'val')",
+        f"{repeated[0]} (of 'train') and {repeated[1]} (of 'train')",
+    )
+    for path in (twins[0], repeated[0]):
+        path.unlink()
+        (tmp_path / "masks" / "train" / path.name).unlink()
+    assert not check_data(tmp_path).findings
+
+
 def test_markup_in_file_names_is_printed_as_it_is(folders, capsys):
     (folders[0] / "a.png").rename(folders[0] / "[red]a.png")
     assert print_report(check_data(*folders)) == 1

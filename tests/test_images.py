@@ -350,6 +350,24 @@ def test_large_images_are_refused_with_the_limit_that_takes_them(tmp_path, monke
     assert Image.MAX_IMAGE_PIXELS == 50
 
 
+@pytest.mark.parametrize("name", ["a.npy", "a.tif"])
+@pytest.mark.parametrize("bands", [4, 16])
+def test_bands_are_no_pixels(tmp_path, name, bands):
+    pixels = np.full((20, 30, bands), 255, "uint8")  # opaque, where the last band is alpha
+    (np.save if name == "a.npy" else tifffile.imwrite)(tmp_path / name, pixels)
+    for read in (read_image, count_bands):
+        read(tmp_path / name, max_pixels=600)
+        with pytest.raises(FileError, match=r"600 pixels, and a limit of 599.*`max_pixels=600`"):
+            read(tmp_path / name, max_pixels=599)
+
+
+def test_bands_that_would_fill_the_memory_count(tmp_path):
+    """A file of one pixel may say that it has a million bands."""
+    np.save(tmp_path / "a.npy", np.zeros((2, 2, 16_000), "uint8"))
+    with pytest.raises(FileError, match="4,000 pixels, and a limit of 100"):
+        read_image(tmp_path / "a.npy", channels=16_000, max_pixels=100)
+
+
 def test_a_claim_of_many_pixels_is_refused_before_they_are_decoded(tmp_path):
     """A PNG of 60 bytes that claims 60000 x 60000 pixels."""
     import struct

@@ -567,6 +567,8 @@ WITH_WORK = {
     "size": (replace("masks/a.png", np.eye(9, 12)), "at the image's size", GOOD_MASK),
     "duplicate": (lambda: write("images/a.bmp", BLACK), "Remove all but one",
                   Path("images/a.bmp").unlink),
+    "copies": (lambda: shutil.copy("images/a.png", "images/b.png"), "all files of it but one",
+               lambda: [Path(f"{folder}/b.png").unlink() for folder in ("images", "masks")]),
     "other kinds": (lambda: convert("masks/a.png", ".pgm"), "save them as one of these",
                     lambda: convert("masks/a.pgm", ".png")),
     "no pairs": (lambda: move_all("masks", "."), "name the masks after the images",

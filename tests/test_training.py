@@ -17,6 +17,7 @@ import forked
 import keras
 import numpy as np
 import pytest
+import tensorflow_datasets
 from conftest import leave_half
 from PIL import Image
 
@@ -799,7 +800,14 @@ def test_images_that_are_trained_on_and_validated_on_are_told(write_masks):
         training.labels.read_data(dataclasses.replace(task, **apart))
 
 
-def test_images_of_a_data_set_that_are_both_are_told_too():
+def test_images_of_a_data_set_that_are_both_are_told_too(monkeypatch):
+    """By the splits as they are open: each is opened once."""
+    opened, builder = [], tensorflow_datasets.builder
+    monkeypatch.setattr(
+        tensorflow_datasets,
+        "builder",
+        lambda name, **options: opened.append(name) or builder(name, **options),
+    )
     parts = {"split": "train", "validation": "val+train[:20%]"}
     count, both = (
         sum(int(load("shapes/cells", split).cardinality()) for split in splits)
@@ -811,7 +819,9 @@ def test_images_of_a_data_set_that_are_both_are_told_too():
         read_data("shapes/cells", **parts)
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
+        opened.clear()
         read_data("shapes/cells", split="train[:80%]", validation="train[80%:]")
+    assert len(opened) == 2
 
 
 def test_a_pair_of_folders_is_no_data_to_train_on(write_masks, tmp_path):
@@ -1083,6 +1093,14 @@ def test_plan_is_printed(data, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert any(re.match(r" +crop size +32 +images of 24 pixels", line) for line in lines)
     assert not any("epochs" in line for line in lines)
+
+
+def test_a_plan_reads_the_network_of_a_file_and_not_its_weights(data, tmp_path, monkeypatch):
+    UNet(num_classes=2, filters=(4, 8)).save(tmp_path / "mine.keras")
+    monkeypatch.setattr(keras.saving, "load_model", None)
+    recipe, reasons = planned(str(data), weights=str(tmp_path / "mine.keras"))
+    assert (recipe.learning_rate, recipe.encoder_share) == (1e-3, None)
+    assert reasons["learning_rate"] == "muon from the weights 'mine.keras'"
 
 
 def test_recipes_with_other_fields_have_other_defaults():

@@ -1,6 +1,7 @@
 """The data sets of TFDS, this package's own and others', as sources of `load`."""
 
 import dataclasses
+import functools
 import importlib
 import os
 import warnings
@@ -151,7 +152,7 @@ those by configuration, of which the first is the default, and `ignore`, the lab
 
 
 def open_source(name, split, data_dir=None, manual_dir=None, instances=None):
-    """Return a split as a dataset of encoded images, the function that decodes one, and its size.
+    """Open a split of a data set.
 
     Args:
         name: a key of `SOURCES`, with "/" and a configuration where it has some.
@@ -163,8 +164,8 @@ def open_source(name, split, data_dir=None, manual_dir=None, instances=None):
             instance maps; by default the labels are its classes.
 
     Returns:
-        `tf.data.Dataset`, a function of its elements that gives (image, label map),
-        and an integer.
+        `tf.data.Dataset` of encoded images; the function that decodes one, to (image, label
+        map); how many they are; and a function that gives the set of the places where they lie.
 
     Raises:
         ImportError: when `tensorflow-datasets` is not installed.
@@ -181,16 +182,7 @@ def open_source(name, split, data_dir=None, manual_dir=None, instances=None):
             f"Of the data sets, {', '.join(having)} numbers objects. Received: '{name}' with "
             f"{spell('instances', instances)}. Leave it out."
         )
-    if source.module:
-        importlib.import_module(f"keras_fcn.datasets.{source.module}")
-    _check_configuration(tfds, name)
-    builder = tfds.builder(name, data_dir=data_dir)
-    try:
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
-        )
-    except AssertionError as error:  # of TFDS, when files that the user fetches are missing
-        raise FileNotFoundError(str(error)) from error
+    builder = _prepared(name, data_dir, manual_dir)
     encoded = {key: tfds.decode.SkipDecoding() for key in (source.image, label)}
     try:
         dataset = builder.as_dataset(split=split, decoders=encoded)
@@ -203,19 +195,35 @@ def open_source(name, split, data_dir=None, manual_dir=None, instances=None):
         ) from error
     dataset = dataset.map(lambda example: {name: example[name] for name in (source.image, label)})
     read = _reader(builder.info.features, source, label, instances)
-    return dataset, read, max(1, int(dataset.cardinality()))
+    places = functools.partial(_places, builder, split)
+    return dataset, read, max(1, int(dataset.cardinality())), places
 
 
-def places_of(name: str, split: str) -> set:
-    """Return where the images of a split lie, which `open_source` has prepared.
+def split_names(name: str) -> list[str]:
+    """Return the names of the splits of a data set, which is prepared for it."""
+    return list(_prepared(name).info.splits)
 
-    Args:
-        name, split: as in `open_source`.
 
-    Returns:
-        Set of pairs of a file and a number in it.
-    """
-    parts = import_tfds().builder(name).info.splits[split].file_instructions
+def _prepared(name, data_dir=None, manual_dir=None):
+    """Return the builder of a data set whose files TFDS has made."""
+    tfds = import_tfds()
+    source = SOURCES[name.partition("/")[0]]
+    if source.module:
+        importlib.import_module(f"keras_fcn.datasets.{source.module}")
+    _check_configuration(tfds, name)
+    builder = tfds.builder(name, data_dir=data_dir)
+    try:
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
+        )
+    except AssertionError as error:  # of TFDS, when files that the user fetches are missing
+        raise FileNotFoundError(str(error)) from error
+    return builder
+
+
+def _places(builder, split):
+    """Return where the images of a split lie: a set of pairs of a file and a number in it."""
+    parts = builder.info.splits[split].file_instructions
     return {(part.filename, part.skip + n) for part in parts for n in range(part.take)}
 
 

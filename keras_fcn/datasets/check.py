@@ -18,16 +18,18 @@ from keras_fcn.datasets.findings import (
     Finding,
     classes_missing,
     one_class,
+    white_is_0,
 )
 from keras_fcn.datasets.images import read_raster, to_image
-from keras_fcn.datasets.looks import Looks, Palette
+from keras_fcn.datasets.looks import Copies, Looks, Palette
 from keras_fcn.datasets.masks import (
     INSTANCES,
+    Mask,
     check_colors,
     check_values,
+    examine_mask,
     read_labels,
     size_text,
-    white_is_zero,
 )
 from keras_fcn.datasets.problems import PROBLEMS
 from keras_fcn.remedies import spell
@@ -76,7 +78,8 @@ def check_data(
     Finds files that are missing, double, truncated or of another size than their
     partner; masks that are JPEG, RGB-coded, transparent, 0/255, out of range, empty
     or void, one-hot or instance maps; palettes that differ; classes that never occur;
-    dark images and images turned by a tag; images and masks the wrong way round.
+    dark images and images turned by a tag; images and masks the wrong way round; images
+    that are in several files, as in two splits.
 
     Args:
         images: folder of the images; or, without `masks`, a folder of images and masks
@@ -262,22 +265,28 @@ def _examine(listing, num_classes, ignore, named=None, white=None, looks=None, *
     counts = {}  # mask path: {label: pixels}
     raw = all(reading.get(name) is None for name in ("colors", "values", "instances"))
     looks = Looks(ignore) if looks is None else looks
-    palette = Palette()
+    palette, copies, inverted = Palette(), Copies(listing.splits), []
     for image_path, mask_paths in [*listing.pairs, *((None, path) for path in listing.masks_alone)]:
         path = first_path(mask_paths)
-        labels = _try(found, read_labels, mask_paths, **reading)
-        if labels is not None:
+        mask = _try(found, _examine_mask, mask_paths, **reading)
+        labels = None if mask is None else mask.labels
+        if mask is not None:
             numbers, pixels = np.unique(labels, return_counts=True)
             counts[path] = dict(zip(numbers.tolist(), pixels.tolist(), strict=True))
             looks.note_mask(labels, counts[path])
-            if reading.get("colors") is None and reading.get("instances") is None:
-                palette.note(found, path, counts[path])
-            if raw and white_is_zero(path):
-                found["white is 0"].append(str(path))
+            palette.note(found, path, mask.palette)
+            inverted += [path] if raw and mask.white_is_zero else []
         if image_path is not None:
-            _check_image(found, image_path, path, labels, white, reading.get("max_pixels"), looks)
+            limit = reading.get("max_pixels")
+            image = _check_image(found, image_path, path, labels, white, limit, looks)
+            if image is not None:
+                copies.note(image, image_path)
     if white is None and looks.is_dark():
         found["dark"].append(f"{len(looks.deep)} images of at most {max(looks.deep)}")
+    if inverted:
+        numbers = set().union(*(counts[path] for path in inverted))
+        found.take(white_is_0(inverted, numbers, ignore, len(inverted) == len(counts)))
+    copies.tell(found)
     looks.tell(found, raw and num_classes is None and named is None)
     _check_labels(found, counts, num_classes, named, ignore, raw)
     pixels, occurrences = _totals(counts)
@@ -286,6 +295,13 @@ def _examine(listing, num_classes, ignore, named=None, white=None, looks=None, *
     ]
     findings.sort(key=lambda finding: LEVELS.index(finding.level))
     return Report(len(listing.pairs), len(counts), pixels, occurrences, ignore, tuple(findings))
+
+
+def _examine_mask(paths, instances=None, **reading):
+    """Return the `Mask` of an image, as `read_labels` reads it."""
+    if instances is None and not isinstance(paths, tuple):
+        return examine_mask(paths, **reading)
+    return Mask(read_labels(paths, instances=instances, **reading))
 
 
 def _try(found, read, path, *arguments, **named):
@@ -315,19 +331,20 @@ class Found(collections.defaultdict):
 
 
 def _check_image(found, path, mask_path, labels, white, max_pixels, looks):
-    """Note what is wrong with an image, and with it beside its mask."""
+    """Note what is wrong with an image, and with it beside its mask; return it or None."""
     raster = _try(found, read_raster, path, max_pixels)
     if raster is None:
-        return
+        return None
     shape = None if labels is None else labels.shape
     image = _try(found, lambda path: to_image(raster, path, None, white, shape), path)
     if image is None:
-        return
+        return None
     looks.note_image(image, raster)
     if shape is not None and shape != image.shape[:2]:
         found["size"].append(f"{mask_path}, {size_text(labels)} for an image of {size_text(image)}")
     if raster.orientation in range(2, 9) and shape == raster.pixels.shape[:2] == image.shape[:2]:
         found["turned"].append(f"{path}, EXIF orientation {raster.orientation}")
+    return image
 
 
 def _totals(counts):

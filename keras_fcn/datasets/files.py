@@ -48,6 +48,7 @@ class Listing:
     duplicates: list  # of lists of paths in one folder with one stem
     mask_suffixes: tuple = ()  # that masks have in their names, and their images have not
     others: tuple = ()  # paths of `OTHER_SUFFIXES`
+    splits: dict = dataclasses.field(default_factory=dict)  # {image path: its split}, of several
 
 
 def list_files(images, masks, mask_suffix: str | None = None) -> Listing:

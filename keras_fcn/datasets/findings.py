@@ -7,6 +7,7 @@ from keras_fcn.datasets.problems import PROBLEMS, fix_of
 from keras_fcn.remedies import spell
 
 SHOWN = 3  # files of a finding
+SWAPPED = 8  # numbers at most that a fix lists
 LEVELS = ("error", "warning", "note")
 
 # kind of finding: (level, what it is, the fix, a function where it names an argument); the
@@ -134,10 +135,14 @@ FINDINGS = {
         "warning",
         "Viewers should show masks as they are stored; in these TIFF files 0 is white, so viewers "
         "show them the other way round.",
-        lambda: (
-            "The numbers are taken as they are stored. If the masks are meant as viewers show "
-            f"them, swap the numbers, as {spell('values', {0: 1, 1: 0})}; else nothing is to mend."
-        ),
+        "The numbers are taken as they are stored. If the masks are meant as viewers show them, "
+        "save these again with the numbers of the classes, as the others; else nothing is to mend.",
+    ),
+    "copies": (
+        "warning",
+        "An image should be in one file. One that is in two splits, or on both sides of a slice of "
+        "one, is trained on and validated on, and its score tells nothing of new images.",
+        "Remove all files of it but one, with their masks.",
     ),
     "objects": (
         "warning",
@@ -218,6 +223,28 @@ def one_class(label: int, ignore: int, masks: str) -> Finding:
         f"If {ignore} is a class too, as in black-and-white files, pass {values} without "
         f"{spell('ignore')}; else add masks that show other classes.",
     )
+
+
+def white_is_0(paths: list, labels: set, ignore: int | None, alone: bool) -> Finding:
+    """Return what to say of TIFF masks that viewers show the other way round.
+
+    Args:
+        paths: of these masks.
+        labels: the numbers that they hold.
+        ignore: the label of void pixels, or None.
+        alone: whether there are no others, so that all numbers can be swapped.
+    """
+    classes = sorted(labels - {ignore}, reverse=True)  # as viewers show them, from black on
+    fix = None
+    if alone and 2 <= len(classes) <= SWAPPED:
+        values = {label: number for number, label in enumerate(classes)}
+        values |= {label: label for label in labels & {ignore}}
+        fix = (
+            "The numbers are taken as they are stored. If the masks are meant as viewers show "
+            f"them, swap the numbers, as {spell('values', dict(sorted(values.items())))}; else "
+            "nothing is to mend."
+        )
+    return Finding("white is 0", tuple(map(str, paths)), fix)
 
 
 def classes_missing(labels: set, num_classes: int | None) -> tuple:

@@ -67,7 +67,7 @@ def find_pairs(source, split, split_seed: int | None = None, mask_suffix: str | 
             is empty.
     """
     split_seed = check_seed("split_seed", split_seed)
-    splits = _find_splits(source, mask_suffix)
+    splits = find_splits(source, mask_suffix)
     if not isinstance(split, str) or split.endswith(".txt"):  # a file list
         return _select_names(_merge(splits), _read_names(source, split))
     match = SLICE.fullmatch(split)
@@ -110,11 +110,11 @@ def list_source(source, mask_suffix: str | None = None) -> Listing:
         FileNotFoundError, NotADirectoryError: when a folder does not exist.
         ValueError: when the folder has no known layout.
     """
-    return _merge(_find_splits(source, mask_suffix))
+    return _merge(find_splits(source, mask_suffix))
 
 
 def open_folder(source, split, ignore=None, split_seed=None, mask_suffix=None, **reading):
-    """Return the files of a split as a dataset, a function that reads them, and their number.
+    """Open a split of a folder.
 
     Args:
         source, split, split_seed, mask_suffix: as in `find_pairs`.
@@ -123,8 +123,9 @@ def open_folder(source, split, ignore=None, split_seed=None, mask_suffix=None, *
             `read_pair`.
 
     Returns:
-        `tf.data.Dataset` of the numbers of the pairs, a function of such a number that
-        gives (image, label map), and an integer.
+        `tf.data.Dataset` of the numbers of the pairs; a function of such a number that
+        gives (image, label map); how many they are; and a function that gives the set of the
+        images' paths.
     """
     import tensorflow as tf
 
@@ -142,11 +143,19 @@ def open_folder(source, split, ignore=None, split_seed=None, mask_suffix=None, *
         )
         return tf.ensure_shape(image, (None, None, channels)), tf.ensure_shape(labels, (None, None))
 
-    return tf.data.Dataset.range(len(pairs)), read, len(pairs)
+    return tf.data.Dataset.range(len(pairs)), read, len(pairs), lambda: {path for path, _ in pairs}
 
 
-def _find_splits(source, mask_suffix):
-    """Return {split: a function that gives its `Listing`}."""
+def find_splits(source, mask_suffix):
+    """Return {split: a function that gives its `Listing`} of a folder, or of a pair of folders.
+
+    Args:
+        source, mask_suffix: as in `find_pairs`.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: when a folder does not exist.
+        ValueError: when the folder has no known layout.
+    """
 
     def pair(images, masks):
         return functools.partial(list_files, images, masks, mask_suffix)
@@ -233,8 +242,9 @@ def _merge(splits):
     """Return one listing of all splits."""
     merged = Listing([], [], [], [])
     suffixes, others = set(), []
-    for find in splits.values():
+    for name, find in splits.items():
         listing = find()
+        merged.splits.update({image: name for image, _ in listing.pairs if len(splits) > 1})
         merged.pairs.extend(listing.pairs)
         merged.images_alone.extend(listing.images_alone)
         merged.masks_alone.extend(listing.masks_alone)

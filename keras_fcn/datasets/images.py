@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import math
-import re
 import threading
 import warnings
 from pathlib import Path
@@ -11,17 +10,26 @@ from pathlib import Path
 import numpy as np
 
 from keras_fcn.arguments import check_reading
+from keras_fcn.datasets.axes import BANDS, bands_last, tiff_bands
 from keras_fcn.datasets.doubts import TRANSPARENT, WHITE, dark_question
 from keras_fcn.datasets.orientation import EXIF_ORIENTATION, INVERSE, as_mask, turned
 from keras_fcn.datasets.problems import FileError, check_file, reading
+from keras_fcn.datasets.tiffs import (
+    TIFF,
+    has_alpha,
+    image_pages,
+    image_series,
+    is_for_pillow,
+    pixels_of,
+    stated_white,
+    white_is_high,
+    white_is_zero,
+)
 from keras_fcn.remedies import spell
 
-BANDS = 16  # at most, where a file does not say which axis they are
 MODES = ("L", "I", "I;16", "I;16B", "I;16L", "F", "LA", "RGB", "RGBA")  # taken as they are
-TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 PNG = b"\x89PNG"
 NPY = b"\x93NUMPY"
-REDUCED, MASK = 1, 4  # bits of a TIFF page's `NewSubfileType`
 
 _pillow_limit = threading.Lock()  # it is a global
 
@@ -34,6 +42,7 @@ class Raster:
     alpha: bool = False  # whether the last band is transparency
     white: int | None = None  # the largest value that the camera gives, where the file says
     orientation: int = 1  # of EXIF, not yet heeded
+    white_is_zero: bool = False  # whether the file says that 0 is white
 
 
 def read_image(
@@ -58,8 +67,8 @@ def read_image(
             65535, of signed integers of 16 bits 32767; floats need it.
         mask_shape: `(height, width)` of its mask, which decides whether an EXIF tag
             is heeded; by default it is.
-        max_pixels: the most pixels that an image may have; by default twice Pillow's
-            `Image.MAX_IMAGE_PIXELS`, about 179 million.
+        max_pixels: the most pixels that an image may have, of up to 16 bands each; by
+            default twice Pillow's `Image.MAX_IMAGE_PIXELS`, about 179 million.
 
     Returns:
         uint8 array `(height, width, channels)`.
@@ -143,11 +152,9 @@ def count_bands(path, max_pixels: int | None = None) -> int:
         if head in TIFF:
             with tifffile.TiffFile(path) as file:
                 if not is_for_pillow(file, file.pages[0], None):
-                    shape, axes = file.series[0].shape, file.series[0].axes
-                    check_count(math.prod(shape), path, max_pixels)
-                    unread = np.empty(shape, "uint8")
-                    bands = tiff_bands(unread, axes, path, None).shape[-1]
-                    return bands - has_alpha(file.pages[0])
+                    shape = _series_shape(file.series[0], path, None)
+                    check_count(shape, path, max_pixels)
+                    return shape[-1] - has_alpha(file.pages[0])
         with open_header(path, max_pixels) as picture:
             return 1 if picture.mode in (*MODES[:6], "1", "LA", "La") else 3
 
@@ -157,24 +164,9 @@ def _read_npy(path, max_pixels, channels):
     if array.ndim not in (2, 3) or array.dtype.kind not in "biuf" or array.size == 0:
         what = f"an array of shape {array.shape} and type {array.dtype}"
         raise FileError("unreadable", path, what, "Save numbers as (height, width, bands).")
-    check_count(array.size, path, max_pixels)
-    pixels = array[..., None] if array.ndim == 2 else _bands_last(array, path, channels)
+    pixels = array[..., None] if array.ndim == 2 else bands_last(array, path, channels)
+    check_count(pixels.shape, path, max_pixels)
     return Raster(np.asarray(pixels))
-
-
-def _bands_last(array, path, channels):
-    """Return an array of three axes with the bands last, where they are last or first.
-
-    Without `channels` the bands are the shorter of the two axes.
-    """
-    first, last = array.shape[0], array.shape[-1]
-    if channels is None and first != last and min(first, last) <= BANDS:
-        return array if last < first else np.moveaxis(array, 0, -1)
-    for bands in (channels, {1: 3, 3: 1}.get(channels)):  # gray becomes RGB and RGB gray
-        if bands is not None and (first == bands) != (last == bands):
-            return array if last == bands else np.moveaxis(array, 0, -1)
-    wanted = "" if channels is None else f", where {channels} bands are wanted"
-    raise FileError("bands", path, f"an array of shape {array.shape}{wanted}")
 
 
 def _read_tiff(path, max_pixels, channels, shown):
@@ -185,110 +177,37 @@ def _read_tiff(path, max_pixels, channels, shown):
         turn = page.tags.get("Orientation")
         orientation = 1 if turn is None else int(turn.value)
         if is_for_pillow(file, page, channels):
-            raster = _read_pillow(path, max_pixels)
+            raster = with_white(_read_pillow(path, max_pixels), file, page)
             # Pillow has turned it already
             pixels = turned(raster.pixels, INVERSE.get(orientation, orientation))
-            if pixels.dtype != np.uint8:  # which Pillow has inverted
-                pixels = white_is_high(page, pixels)
-            white = stated_white(file, page, pixels)
-            return Raster(pixels, raster.alpha, white, orientation)
+            return dataclasses.replace(raster, pixels=pixels, orientation=orientation)
         series, *others = image_series(file)
         if others:
             raise FileError("frames", path, f"{len(image_pages(file))} images")
-        check_count(math.prod(series.shape), path, max_pixels)
+        check_count(_series_shape(series, path, channels), path, max_pixels)
         pixels = tiff_bands(pixels_of(series, path), series.axes, path, channels)
         pixels = white_is_high(page, pixels) if shown else pixels
-        return Raster(pixels, has_alpha(page), stated_white(file, page, pixels), orientation)
+        white = stated_white(file, page, pixels)
+        return Raster(pixels, has_alpha(page), white, orientation, white_is_zero(page))
 
 
-def pixels_of(series, path):
-    """Return the pixels of a series of tifffile."""
-    try:
-        pixels = series.asarray()
-    except ValueError as error:
-        if "imagecodecs" not in str(error):
-            raise
-        fix = "Run `pip install imagecodecs`, or save the file without compression."
-        raise FileError("unreadable", path, str(error), fix) from error
-    if pixels.dtype.kind not in "biuf" or not pixels.size:
-        raise FileError("unreadable", path, f"pixels of the type {pixels.dtype}")
-    return pixels
+def with_white(raster: Raster, file, page) -> Raster:
+    """Return what Pillow has read of a page of tifffile, with what the page says of white."""
+    pixels = raster.pixels
+    if pixels.dtype != np.uint8:  # which Pillow has inverted
+        pixels = white_is_high(page, pixels)
+    return dataclasses.replace(
+        raster,
+        pixels=pixels,
+        white=stated_white(file, page, pixels),
+        white_is_zero=white_is_zero(page),
+    )
 
 
-def white_is_high(page, pixels):
-    """Return integer pixels of which the smallest is black, also where a TIFF has it as white."""
-    if int(page.photometric) != 0 or pixels.dtype.kind != "u":
-        return pixels
-    return np.iinfo(pixels.dtype).max - pixels
-
-
-def has_alpha(page) -> bool:
-    """Return whether the last band of a page of tifffile is transparency."""
-    extra = page.tags.get("ExtraSamples")
-    return extra is not None and np.atleast_1d(extra.value)[-1] in (1, 2)
-
-
-def image_pages(file) -> list[int]:
-    """Return the places of a TIFF's pages that are images of their own.
-
-    Others are smaller copies of the one before, or tell which of its pixels are valid, as in
-    a GeoTIFF with overviews.
-    """
-    return [n for n, page in enumerate(file.pages) if n == 0 or _is_image(page)]
-
-
-def image_series(file) -> list:
-    """Return the series of tifffile that are images of their own."""
-    return [series for n, series in enumerate(file.series) if n == 0 or _is_image(series.keyframe)]
-
-
-def _is_image(page):
-    return not int(page.subfiletype) & (REDUCED | MASK)
-
-
-def is_for_pillow(file, page, channels):
-    """Whether Pillow reads all that the file holds: gray to 16 bits, 8-bit colours, palettes."""
-    if len(image_pages(file)) > 1:  # bands where something says so; else Pillow tells of them
-        says = file.is_imagej or file.is_ome or file.is_shaped
-        return not says and channels in (None, 1, 3)
-    if int(page.photometric) not in (0, 1, 2):  # not gray or RGB: palette, CMYK, YCbCr, Lab
-        return True
-    bits, samples = np.max(page.bitspersample), page.samplesperpixel
-    unsigned = page.sampleformat in (1, None)
-    is_rgb = samples == 3 and int(page.photometric) == 2
-    return unsigned and (bits <= 16 if samples == 1 else bits <= 8 and is_rgb)
-
-
-def tiff_bands(pixels, axes, path, channels):
-    """Return pixels (height, width, bands) of the axes that tifffile names."""
-    keep = [n for n, size in enumerate(pixels.shape) if size > 1 or axes[n] in "YX"]
-    axes = "".join(axes[n] for n in keep)
-    pixels = pixels.reshape([pixels.shape[n] for n in keep])
-    if pixels.ndim == 2:
-        return pixels[..., None]
-    bands = [n for n, axis in enumerate(axes) if axis in "SC"]
-    if pixels.ndim == 3 and len(bands) == 1:
-        return np.moveaxis(pixels, bands[0], -1)
-    if pixels.ndim == 3 and axes[0] not in "ZT":
-        if channels not in (None, 1):
-            return _bands_last(pixels, path, channels)
-        if pixels.shape[-1] <= BANDS < pixels.shape[0]:  # an array written row by row
-            return pixels
-    raise FileError("frames", path, f"an array of axes {axes} and shape {pixels.shape}")
-
-
-def stated_white(file, page, pixels) -> int | None:
-    """Return the largest value of the camera, where a file of 16 bits says it, else None."""
-    if (pixels.dtype.kind, pixels.dtype.itemsize) != ("u", 2):
-        return None
-    tag = page.tags.get("MaxSampleValue")
-    stated = [] if tag is None else np.atleast_1d(tag.value).tolist()
-    stated.append((file.imagej_metadata or {}).get("max"))
-    bits = re.search(r'SignificantBits="(\d+)"', file.ome_metadata or "")
-    if bits:
-        stated.append(2 ** int(bits[1]) - 1)
-    cameras = [2**bits - 1 for bits in range(8, 17)]  # other numbers are of this image alone
-    return max((int(n) for n in stated if n in cameras and n >= pixels.max()), default=None)
+def _series_shape(series, path, channels):
+    """Return (height, width, bands) of a series of tifffile that is not read yet."""
+    unread = np.empty(series.shape, "uint8")  # of what is not touched no memory is used
+    return tiff_bands(unread, series.axes, path, channels).shape
 
 
 def _read_pillow(path, max_pixels):
@@ -347,7 +266,7 @@ def open_header(path, max_pixels: int | None = None):
         # else Pillow maps the file, and scrambles pixels that a tag turns by a quarter
         picture.filename = ""
     try:
-        check_count(picture.height * picture.width, path, max_pixels)
+        check_count((picture.height, picture.width), path, max_pixels)
     except FileError:
         picture.close()
         raise
@@ -377,10 +296,17 @@ def _without_limit():
             Image.MAX_IMAGE_PIXELS = before
 
 
-def check_count(count: int, path, max_pixels: int | None) -> None:
-    """Raise `FileError` for more pixels than are to be read."""
+def check_count(shape: tuple, path, max_pixels: int | None) -> None:
+    """Raise `FileError` for more pixels than are to be read.
+
+    Args:
+        shape: `(height, width)` or `(height, width, bands)`. So many bands that they would fill
+            the memory count as pixels: 16 of them as one.
+        path, max_pixels: as in `read_image`.
+    """
     from PIL import Image
 
+    count = max(math.prod(shape[:2]), math.prod(shape) // BANDS)
     limit = max_pixels or 2 * (Image.MAX_IMAGE_PIXELS or 2**62)  # where Pillow refuses, too
     if count > limit:
         fix = (

@@ -105,7 +105,7 @@ def load(
             check_positive_integer(name, value)
     check_augmentation(augment)
     seed, ignore = check_seed("seed", seed), as_void("ignore", ignore)
-    dataset, read, count, own_ignore = _open(source, split, ignore, options)
+    dataset, read, count, own_ignore, _ = _open(source, split, ignore, options)
     ignore = own_ignore if ignore is None else ignore
     calls = {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": deterministic}
 
@@ -193,19 +193,24 @@ def add_border_weights(
 
 
 def _open(source, split, ignore, options):
-    """Return the undecoded dataset, its decoder, how many to shuffle, and the ignore label."""
+    """Open a split of a data set by name, or of a folder.
+
+    Returns:
+        The undecoded dataset, its decoder, how many to shuffle, the ignore label, and a function
+        that gives the places of the images.
+    """
     from keras_fcn.datasets import catalogue, folder
 
     found = catalogue.resolve_source(source)
     numbers = options.get("instances") == "numbers"  # of which 255 is one
     if isinstance(found, str):
         _check_options(source, options, ("data_dir", "manual_dir", "instances"))
-        dataset, read, count = catalogue.open_source(found, split, **options)
+        dataset, read, count, places = catalogue.open_source(found, split, **options)
         own = catalogue.SOURCES[found.partition("/")[0]].ignore
-        return dataset, read, min(count, SHUFFLE_BUFFER), 0 if numbers else own
+        return dataset, read, min(count, SHUFFLE_BUFFER), 0 if numbers else own, places
     _check_options(source, options, FOLDER_OPTIONS)
-    dataset, read, count = folder.open_folder(found, split, ignore=ignore, **options)
-    return dataset, read, count, 0 if numbers else 255
+    dataset, read, count, places = folder.open_folder(found, split, ignore=ignore, **options)
+    return dataset, read, count, 0 if numbers else 255, places
 
 
 def _check_options(source, options, known):

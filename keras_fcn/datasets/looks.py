@@ -1,9 +1,10 @@
 """What images and masks look like together, which tells when they may be something else."""
 
+import hashlib
+
 import numpy as np
 
 from keras_fcn.datasets.doubts import is_dark, largest_pixel
-from keras_fcn.datasets.masks import read_palette
 
 FEW = 32  # values: more than a mask of classes has, less than an image
 OBJECTS = 3  # at least, of a mask that may be an instance map
@@ -15,13 +16,11 @@ class Palette:
     def __init__(self):
         self.colors, self.first = {}, {}  # of each index, and the file where it was first
 
-    def note(self, found, path, labels):
-        colors = read_palette(path)
-        if colors is None:
+    def note(self, found, path, palette):
+        if palette is None:
             return
         found["palette"].append(str(path))
-        for label in labels:
-            color = colors[label] if 0 <= label < len(colors) else None
+        for label, color in palette.items():
             if self.colors.setdefault(label, color) != color:
                 found["palettes differ"].append(
                     f"{path}, index {label} is {color}, and {self.colors[label]} in "
@@ -29,6 +28,27 @@ class Palette:
                 )
                 return
             self.first.setdefault(label, path)
+
+
+class Copies:
+    """Notes images whose pixels are in several files."""
+
+    def __init__(self, splits):
+        self.splits, self.paths = splits, {}  # {image path: split}, {hash: image paths}
+
+    def note(self, image, path):
+        pixels = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+        self.paths.setdefault((image.shape, pixels), []).append(path)
+
+    def tell(self, found):
+        """Note those in several splits before others."""
+        copies = [paths for paths in self.paths.values() if len(paths) > 1]
+        copies.sort(key=lambda paths: len({self.splits.get(path) for path in paths}), reverse=True)
+        found["copies"] += [" and ".join(map(self._name, paths)) for paths in copies]
+
+    def _name(self, path):
+        split = self.splits.get(path)
+        return f"{path} (of {split!r})" if split else str(path)
 
 
 class Looks:

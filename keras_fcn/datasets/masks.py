@@ -1,5 +1,6 @@
 """Masks as label maps, and the objects that instance maps number."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,6 @@ from keras_fcn.arguments import check_choice, is_integer, is_number
 from keras_fcn.datasets.images import (
     NPY,
     PNG,
-    TIFF,
     count_images,
     open_header,
     open_picture,
@@ -16,14 +16,24 @@ from keras_fcn.datasets.images import (
 )
 from keras_fcn.datasets.orientation import EXIF_ORIENTATION, turned
 from keras_fcn.datasets.problems import FileError, check_file, reading
+from keras_fcn.datasets.tiffs import TIFF, white_is_zero
 from keras_fcn.remedies import given, spell
 
 GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
 BORDER = 2  # pixels: what of an object is as near to another is border
 SAMPLE_FORMAT, SIGNED = 339, 2  # a TIFF tag, and what it says of signed integers
-BITS, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
+BITS = 258  # of a number
 SHOWN = 8  # colours that a message lists
 INSTANCES = {"two": ("background", "object"), "border": ("background", "object", "border")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask:
+    """A label map, and what its file says of it besides."""
+
+    labels: np.ndarray  # int32 (height, width)
+    palette: dict | None = None  # {index: [red, green, blue]} of those in a palette file
+    white_is_zero: bool = False  # as in `Raster`
 
 
 def read_mask(path, colors=None, values=None, max_pixels: int | None = None) -> np.ndarray:
@@ -53,23 +63,31 @@ def read_mask(path, colors=None, values=None, max_pixels: int | None = None) -> 
 
     >>> read_mask("mask.png", values={0: 0, 255: 1})  # doctest: +SKIP
     """
+    return examine_mask(path, colors, values, max_pixels).labels
+
+
+def examine_mask(path, colors=None, values=None, max_pixels: int | None = None) -> Mask:
+    """Read a mask as `read_mask` does, and what its file says of it besides."""
     if colors is not None:
         colors = check_colors(colors)
     if values is not None:
         check_values(values)
     check_file(path)
     with reading(path):
-        labels = _read_numbers(path, max_pixels) if colors is None else None
-        if labels is None:
+        mask = _read_numbers(path, max_pixels) if colors is None else None
+        if mask is None:
             picture = _open_lossless(path, max_pixels)
             orientation = picture.getexif().get(EXIF_ORIENTATION, 1)  # of a TIFF Pillow heeds it
             labels = turned(_decode(picture, path, colors), orientation)
+            palette = _used(palette_of(picture), labels) if colors is None else None
+            mask = Mask(labels, palette, white_is_zero(picture))
+    labels = mask.labels
     if values is not None:
         labels = _look_up(labels, values, path, "unknown value", str)
     low, high = int(labels.min()), int(labels.max())
     if low < np.iinfo("int32").min or high > np.iinfo("int32").max:
         raise FileError("label range", path, f"labels from {low} to {high}")
-    return labels.astype("int32")
+    return dataclasses.replace(mask, labels=labels.astype("int32"))
 
 
 def read_labels(
@@ -241,22 +259,23 @@ def read_palette(path) -> list | None:
 
     try:
         with open_header(path, max_pixels=2**62) as picture:
-            if picture.mode != "P" or picture.format == "GIF":
-                return None
-            return np.reshape(picture.getpalette("RGB"), (-1, 3)).tolist()
+            return palette_of(picture)
     except UnidentifiedImageError:  # of `.npy`, or a TIFF that is nothing for Pillow
         return None
 
 
-def white_is_zero(path) -> bool:
-    """Return whether a mask is a TIFF that says that 0 is white."""
-    import tifffile
+def palette_of(picture) -> list | None:
+    """Return the colours of a picture of Pillow, whose pixels are indices; None of others."""
+    if picture.mode != "P" or picture.format == "GIF":
+        return None
+    return np.reshape(picture.getpalette("RGB"), (-1, 3)).tolist()
 
-    with Path(path).open("rb") as file:
-        if not file.read(len(NPY)).startswith(TIFF):
-            return False
-    with tifffile.TiffFile(path) as file:
-        return file.pages.first.photometric == WHITE_IS_ZERO
+
+def _used(palette, labels):
+    """Return {index: colour} of the indices that occur; the colour is None beyond the palette."""
+    if palette is None:
+        return None
+    return {n: palette[n] if n < len(palette) else None for n in np.unique(labels).tolist()}
 
 
 def size_text(array: np.ndarray) -> str:
@@ -265,7 +284,7 @@ def size_text(array: np.ndarray) -> str:
 
 
 def _read_numbers(path, max_pixels):
-    """Return the labels of a `.npy`, or of a TIFF that is nothing for Pillow, else None."""
+    """Return the `Mask` of a `.npy`, or of a TIFF that is nothing for Pillow, else None."""
     from PIL import UnidentifiedImageError
 
     with Path(path).open("rb") as file:
@@ -288,7 +307,7 @@ def _read_numbers(path, max_pixels):
         raise FileError("one-hot", path, f"{pixels.shape[-1]} channels")
     if pixels.dtype.kind == "f":
         raise FileError("fraction", path, f"floats in [{pixels.min()}, {pixels.max()}]")
-    return pixels[..., 0]
+    return Mask(pixels[..., 0], white_is_zero=raster.white_is_zero)
 
 
 def _is_for_pillow(picture, path):
@@ -320,7 +339,7 @@ def _check_depth(path, max_pixels):
 def _decode(picture, path, colors):
     """Return the values of a mask, or with `colors` the labels of its colours."""
     is_gif = picture.format == "GIF"
-    is_inverted, bits = _is_inverted(picture), _count_bits(picture, path)
+    is_inverted, bits = white_is_zero(picture), _count_bits(picture, path)
     picture = _without_alpha(picture, path, keep_palette=colors is None and not is_gif)
     if is_gif and picture.mode != "L":
         pixels = np.asarray(picture.convert("RGB"))
@@ -335,14 +354,8 @@ def _decode(picture, path, colors):
     if picture.mode not in ("1", "L"):  # of others Pillow gives the numbers
         return pixels
     largest = 1 if picture.mode == "1" else 255
-    pixels = largest - pixels if is_inverted else pixels
+    pixels = largest - pixels if is_inverted else pixels  # which Pillow has turned around
     return pixels * (2**bits - 1) // largest
-
-
-def _is_inverted(picture):
-    """Whether a file says that 0 is white, so that Pillow turns gray of 8 bits around."""
-    is_tiff = picture.format == "TIFF"
-    return is_tiff and picture.tag_v2.get(PHOTOMETRIC, WHITE_IS_ZERO) == WHITE_IS_ZERO
 
 
 def _count_bits(picture, path):

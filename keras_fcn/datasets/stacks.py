@@ -2,33 +2,35 @@
 
 import contextlib
 import dataclasses
-import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from keras_fcn.datasets.axes import BANDS, tiff_bands
 from keras_fcn.datasets.doubts import dark_message, is_dark, largest_pixel
 from keras_fcn.datasets.images import (
-    BANDS,
-    TIFF,
     Raster,
     check_count,
+    load_pixels,
+    open_header,
+    raster_of,
+    to_image,
+    with_white,
+)
+from keras_fcn.datasets.problems import FileError, reading
+from keras_fcn.datasets.tiffs import (
+    TIFF,
     has_alpha,
     image_pages,
     image_series,
     is_for_pillow,
-    load_pixels,
-    open_header,
     pixels_of,
-    raster_of,
     stated_white,
-    tiff_bands,
-    to_image,
     white_is_high,
+    white_is_zero,
 )
-from keras_fcn.datasets.problems import FileError, reading
 
 
 def count_pages(path, channels: int | None = None, file=None) -> int | None:
@@ -131,16 +133,11 @@ def _read_pages(file, path, max_pixels):
     """Yield the rasters of pages that Pillow reads."""
     with reading(path), open_header(path, max_pixels) as picture:
         for number in image_pages(file):
-            page = file.pages[number]
             picture.seek(number)
-            check_count(picture.height * picture.width, path, max_pixels)
+            check_count((picture.height, picture.width), path, max_pixels)
             load_pixels(picture)
-            # Pillow has turned it already
-            raster = dataclasses.replace(raster_of(picture), orientation=1)
-            pixels = raster.pixels
-            if pixels.dtype != np.uint8:  # which Pillow has inverted
-                pixels = white_is_high(page, pixels)
-            yield dataclasses.replace(raster, pixels=pixels, white=stated_white(file, page, pixels))
+            raster = with_white(raster_of(picture), file, file.pages[number])
+            yield dataclasses.replace(raster, orientation=1)  # Pillow has turned it already
 
 
 def _read_series(file, path, channels, max_pixels):
@@ -149,10 +146,10 @@ def _read_series(file, path, channels, max_pixels):
         with reading(path):
             page = series.keyframe
             shape = _images(series, _unread(series), channels).shape
-            check_count(math.prod(shape[1:]), path, max_pixels)
+            check_count(shape[1:], path, max_pixels)
             images = white_is_high(page, _images(series, pixels_of(series, path), channels))
             white = stated_white(file, page, images)
             turn = page.tags.get("Orientation")
             orientation = 1 if turn is None else int(turn.value)
         for pixels in images:
-            yield Raster(pixels, has_alpha(page), white, orientation)
+            yield Raster(pixels, has_alpha(page), white, orientation, white_is_zero(page))

@@ -18,12 +18,15 @@ class Split:
         read: function of an element of `encoded` that gives (image, label map).
         window: how many elements are shuffled together.
         ignore: the label of void pixels.
+        places: function that gives the set of the places of the images, by which those of two
+            splits are told to be the same.
     """
 
     encoded: Any
     read: Callable
     window: int
     ignore: int
+    places: Callable[[], set]
 
     @property
     def images(self):
@@ -104,5 +107,5 @@ def open_split(source, split, ignore=None, **options):
     >>> split = open_split("shapes/cells", "train")  # doctest: +SKIP
     >>> crops = split.crops(64, seed=1, first=100)  # doctest: +SKIP
     """
-    encoded, read, window, own = _open(source, split, ignore, options)
-    return Split(encoded, read, window, own if ignore is None else ignore)
+    encoded, read, window, own, places = _open(source, split, ignore, options)
+    return Split(encoded, read, window, own if ignore is None else ignore, places)

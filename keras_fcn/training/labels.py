@@ -11,9 +11,8 @@ import scipy.ndimage
 
 from keras_fcn.classes import Classes
 from keras_fcn.datasets import add_border_weights, read_classes, resolve_source
-from keras_fcn.datasets.catalogue import FILE_OPTIONS, places_of, refuse_file_options
+from keras_fcn.datasets.catalogue import FILE_OPTIONS, refuse_file_options
 from keras_fcn.datasets.findings import FINDINGS, classes_missing, one_class
-from keras_fcn.datasets.folder import find_pairs
 from keras_fcn.datasets.names import find_class_file
 from keras_fcn.datasets.streams import Split, open_split
 from keras_fcn.remedies import given, spell
@@ -86,7 +85,7 @@ def read_data(task):
     """
     names = {"train": task.split, "validation": task.validation}
     splits = {name: open_task(task, split) for name, split in names.items()}
-    _question_overlap(task)
+    _question_overlap(task, splits)
     ignore = splits["train"].ignore
     counted = {name: _Counts(split) for name, split in splits.items()}
     for name, counts in counted.items():
@@ -117,16 +116,10 @@ def read_data(task):
     )
 
 
-def _question_overlap(task):
+def _question_overlap(task, splits):
     """Warn where images are trained on and validated on."""
     source = resolve_source(task.data)
-
-    def images(split):
-        if isinstance(source, str):
-            return places_of(source, split)
-        return {image for image, _ in find_pairs(source, split, mask_suffix=task.mask_suffix).pairs}
-
-    training, validation = images(task.split), images(task.validation)
+    training, validation = splits["train"].places(), splits["validation"].places()
     whole = re.split(r"[\[+]", task.split)[0] if isinstance(source, str) else "all"
     if shared := len(training & validation):
         warnings.warn(

@@ -12,14 +12,14 @@ import keras
 import numpy as np
 
 from keras_fcn.cards import pretrained
-from keras_fcn.catalogue import load_model
 from keras_fcn.datasets import Augmentation, resolve_source
-from keras_fcn.datasets.catalogue import import_tfds, open_source
-from keras_fcn.datasets.folder import _find_splits
+from keras_fcn.datasets.catalogue import split_names
+from keras_fcn.datasets.folder import find_splits
 from keras_fcn.training.labels import count_steps
 from keras_fcn.training.network import describe
 from keras_fcn.training.recipe import FACTORIES, PLANNED
 from keras_fcn.vgg16 import is_vgg16_file
+from keras_fcn.weights import read_network
 
 CROP = 256  # pixels, the largest crop
 PIXELS = 4 * CROP**2  # of a step
@@ -70,9 +70,9 @@ def plan_splits(task):
         return task, {}
     source = resolve_source(task.data)
     if isinstance(source, str):
-        names, special = _source_splits(source), SPLITS.get(source.partition("/")[0])
+        names, special = split_names(source), SPLITS.get(source.partition("/")[0])
     else:
-        names, special = list(_find_splits(source, task.mask_suffix)), None
+        names, special = list(find_splits(source, task.mask_suffix)), None
     held_out = [split for split in HELD_OUT if split in names]
     if special is not None:
         split, validation = special
@@ -261,7 +261,7 @@ def _brought_network(recipe):
     found = {}
     if recipe.has_architecture:
         with contextlib.suppress(OSError, ValueError):  # it is said where it is trained
-            found = describe(load_model(recipe.weights))
+            found = describe(read_network(recipe.weights))
     return found.get("model"), found.get("encoder")
 
 
@@ -330,12 +330,6 @@ def _plan_precision(machine):
 def _rarest(data):
     pixels = data.training[data.training > 0]
     return pixels.min() / pixels.sum()
-
-
-def _source_splits(name):
-    """Return the names of the splits of a data set of TFDS."""
-    open_source(name, "train")  # prepares it
-    return list(import_tfds().builder(name).info.splits)
 
 
 def _count_cores():
