@@ -1,11 +1,14 @@
+import ast
 import configparser
 import importlib
 import inspect
 import io
+import re
 import subprocess
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +102,26 @@ def test_a_distribution_with_a_file_too_many_or_missing_is_refused(
         "keras_fcn/page/page.js is missing",
         "tests/test_a.py does not belong there",
     ]
+
+
+ROOT = Path(__file__).resolve().parents[1]
+LONG = {"keras_fcn/convolutionize.py": 900}  # one subject, whose rules are a table of layers
+
+
+def test_the_walks_pass_places_that_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition("## Where things are")[2]
+    stops = re.findall(r"^(\d)\. `([\w/]+)\.py:(\w+)`", text, re.M)
+    assert [number for number, *_ in stops] == [*"12345678", *"12345"]
+    for _, file, function in stops:
+        module = importlib.import_module(file.replace("/", "."))
+        assert getattr(module, function).__module__ == module.__name__, (file, function)
+
+
+def test_files_and_functions_are_short():
+    for path in sorted((ROOT / "keras_fcn").rglob("*.py")):
+        text, name = path.read_text(), path.relative_to(ROOT).as_posix()
+        assert text.count("\n") <= LONG.get(name, 450), name
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                described = node.body[0].end_lineno if ast.get_docstring(node) else node.lineno
+                assert node.end_lineno - described <= 50, f"{name}:{node.name}"

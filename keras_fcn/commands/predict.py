@@ -31,6 +31,14 @@ def add(commands):
         "or an address of fsspec, as s3://bucket/photos",
     )
     add_model(predict)
+    _add_output(predict)
+    add_image_options(predict)
+    _add_ray(predict)
+    predict.set_defaults(run=run)
+
+
+def _add_output(predict):
+    """Add the options of what is written, and where."""
     predict.add_argument(
         "--output",
         default="predictions",
@@ -58,7 +66,10 @@ def add(commands):
         help="also number the objects: DIR/<stem>_objects.png of 16 bits, DIR/<stem>_outlines.png "
         "and DIR/objects.csv",
     )
-    add_image_options(predict)
+
+
+def _add_ray(predict):
+    """Add the options of several processes."""
     predict.add_argument(
         "--ray",
         nargs="?",
@@ -74,7 +85,6 @@ def add(commands):
         help="with --ray: the processes, each of which loads the model (default: one for each GPU, "
         "else for every 2 processor cores)",
     )
-    predict.set_defaults(run=run)
 
 
 def run(options):

@@ -20,6 +20,7 @@ from keras_fcn.datasets.findings import (
     one_class,
     white_is_0,
 )
+from keras_fcn.datasets.folder import list_source
 from keras_fcn.datasets.images import read_raster, to_image
 from keras_fcn.datasets.looks import Copies, Looks, Palette
 from keras_fcn.datasets.masks import (
@@ -31,6 +32,7 @@ from keras_fcn.datasets.masks import (
     read_labels,
     size_text,
 )
+from keras_fcn.datasets.names import find_class_file, read_class_file
 from keras_fcn.datasets.problems import PROBLEMS
 from keras_fcn.remedies import spell
 
@@ -108,8 +110,6 @@ def check_data(
     >>> print_report(report)  # doctest: +SKIP
     0
     """
-    from keras_fcn.datasets.folder import list_source
-
     check_reading(white, max_pixels)
     if num_classes is not None:
         check_positive_integer("num_classes", num_classes)
@@ -224,8 +224,6 @@ def print_report(report: Report) -> int:
 
 def _class_names(source, ignore, instances):
     """Return the names of the classes, where the data says them."""
-    from keras_fcn.datasets.names import find_class_file, read_class_file
-
     path = find_class_file(source)
     if path is not None:
         return read_class_file(path, 255 if ignore is None else ignore).names

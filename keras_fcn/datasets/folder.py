@@ -8,17 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from keras_fcn.arguments import check_seed, suggest
-from keras_fcn.datasets.check import check_sample
-from keras_fcn.datasets.files import (
-    SUFFIXES,
-    FileError,
-    Listing,
-    list_files,
-    natural_order,
-    read_pair,
-)
+from keras_fcn.datasets.files import SUFFIXES, Listing, list_files, natural_order
 from keras_fcn.datasets.findings import Finding
-from keras_fcn.datasets.images import count_bands
 from keras_fcn.remedies import choose, given, spell
 
 IMAGES = ("images", "image", "imgs", "img", "JPEGImages")
@@ -111,39 +102,6 @@ def list_source(source, mask_suffix: str | None = None) -> Listing:
         ValueError: when the folder has no known layout.
     """
     return _merge(find_splits(source, mask_suffix))
-
-
-def open_folder(source, split, ignore=None, split_seed=None, mask_suffix=None, **reading):
-    """Open a split of a folder.
-
-    Args:
-        source, split, split_seed, mask_suffix: as in `find_pairs`.
-        ignore: the label of void pixels, if it is known.
-        **reading: `colors`, `values`, `white`, `instances` and `max_pixels` of
-            `read_pair`.
-
-    Returns:
-        `tf.data.Dataset` of the numbers of the pairs; a function of such a number that
-        gives (image, label map); how many they are; and a function that gives the set of the
-        images' paths.
-    """
-    import tensorflow as tf
-
-    listing = find_pairs(source, split, split_seed, mask_suffix)
-    pairs = listing.pairs
-    check_sample(listing, ignore=ignore, **reading)
-    channels = _count_channels(pairs, reading.get("max_pixels"))
-
-    def read(number):
-        image, labels = tf.numpy_function(
-            lambda number: read_pair(*pairs[number], channels, **reading),
-            (number,),
-            (tf.uint8, tf.int32),
-            stateful=False,
-        )
-        return tf.ensure_shape(image, (None, None, channels)), tf.ensure_shape(labels, (None, None))
-
-    return tf.data.Dataset.range(len(pairs)), read, len(pairs), lambda: {path for path, _ in pairs}
 
 
 def find_splits(source, mask_suffix):
@@ -332,19 +290,6 @@ def _select_names(listing, names):
     duplicates = [paths for paths in listing.duplicates if paths[0].stem in chosen]
     pairs = [by_stem[name][0] for name in names]
     return Listing(pairs, [], [], duplicates, listing.mask_suffixes)
-
-
-def _count_channels(pairs, max_pixels):
-    """Return the bands that all images have, 3 where some are gray; reads the headers only."""
-    found = {}
-    for path, _ in pairs:
-        found.setdefault(count_bands(path, max_pixels), path)
-    if set(found) == {1, 3}:
-        return 3
-    if len(found) > 1:
-        (one, first), (other, second) = list(found.items())[:2]
-        raise FileError("bands", second, f"{other} bands, and {one} in '{first}'")
-    return next(iter(found))
 
 
 def _raise_empty(source, split, listing):

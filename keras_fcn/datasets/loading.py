@@ -8,6 +8,11 @@ import numpy as np
 
 from keras_fcn.arguments import as_void, check_choice, check_positive_integer, check_seed
 from keras_fcn.datasets.augmentation import Augmentation, check_augmentation
+from keras_fcn.datasets.catalogue import SOURCES, open_source, resolve_source
+from keras_fcn.datasets.check import check_sample
+from keras_fcn.datasets.files import FileError, read_pair
+from keras_fcn.datasets.folder import find_pairs
+from keras_fcn.datasets.images import count_bands
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -199,18 +204,62 @@ def _open(source, split, ignore, options):
         The undecoded dataset, its decoder, how many to shuffle, the ignore label, and a function
         that gives the places of the images.
     """
-    from keras_fcn.datasets import catalogue, folder
-
-    found = catalogue.resolve_source(source)
+    found = resolve_source(source)
     numbers = options.get("instances") == "numbers"  # of which 255 is one
     if isinstance(found, str):
         _check_options(source, options, ("data_dir", "manual_dir", "instances"))
-        dataset, read, count, places = catalogue.open_source(found, split, **options)
-        own = catalogue.SOURCES[found.partition("/")[0]].ignore
+        dataset, read, count, places = open_source(found, split, **options)
+        own = SOURCES[found.partition("/")[0]].ignore
         return dataset, read, min(count, SHUFFLE_BUFFER), 0 if numbers else own, places
     _check_options(source, options, FOLDER_OPTIONS)
-    dataset, read, count, places = folder.open_folder(found, split, ignore=ignore, **options)
+    dataset, read, count, places = _open_folder(found, split, ignore=ignore, **options)
     return dataset, read, count, 0 if numbers else 255, places
+
+
+def _open_folder(source, split, ignore=None, split_seed=None, mask_suffix=None, **reading):
+    """Open a split of a folder.
+
+    Args:
+        source, split, split_seed, mask_suffix: as in `keras_fcn.datasets.folder.find_pairs`.
+        ignore: the label of void pixels, if it is known.
+        **reading: `colors`, `values`, `white`, `instances` and `max_pixels` of
+            `read_pair`.
+
+    Returns:
+        `tf.data.Dataset` of the numbers of the pairs; a function of such a number that
+        gives (image, label map); how many they are; and a function that gives the set of the
+        images' paths.
+    """
+    import tensorflow as tf
+
+    listing = find_pairs(source, split, split_seed, mask_suffix)
+    pairs = listing.pairs
+    check_sample(listing, ignore=ignore, **reading)
+    channels = _count_channels(pairs, reading.get("max_pixels"))
+
+    def read(number):
+        image, labels = tf.numpy_function(
+            lambda number: read_pair(*pairs[number], channels, **reading),
+            (number,),
+            (tf.uint8, tf.int32),
+            stateful=False,
+        )
+        return tf.ensure_shape(image, (None, None, channels)), tf.ensure_shape(labels, (None, None))
+
+    return tf.data.Dataset.range(len(pairs)), read, len(pairs), lambda: {path for path, _ in pairs}
+
+
+def _count_channels(pairs, max_pixels):
+    """Return the bands that all images have, 3 where some are gray; reads the headers only."""
+    found = {}
+    for path, _ in pairs:
+        found.setdefault(count_bands(path, max_pixels), path)
+    if set(found) == {1, 3}:
+        return 3
+    if len(found) > 1:
+        (one, first), (other, second) = list(found.items())[:2]
+        raise FileError("bands", second, f"{other} bands, and {one} in '{first}'")
+    return next(iter(found))
 
 
 def _check_options(source, options, known):

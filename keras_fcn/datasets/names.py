@@ -11,6 +11,7 @@ import numpy as np
 from keras_fcn.classes import Classes, voc_palette
 from keras_fcn.datasets.catalogue import SOURCES, resolve_source
 from keras_fcn.datasets.files import first_path
+from keras_fcn.datasets.folder import MASKS, find_pairs
 from keras_fcn.datasets.masks import INSTANCES, check_colors, read_palette
 from keras_fcn.remedies import spell
 
@@ -112,8 +113,6 @@ def find_class_file(source) -> Path | None:
 
     It lies in the folder or among its masks, or in one of the pair or the folder above.
     """
-    from keras_fcn.datasets.folder import MASKS
-
     if isinstance(source, tuple | list):
         images, masks = map(Path, source)
         folders = [masks, images, masks.parent]
@@ -220,8 +219,6 @@ def _numbered(by_label, count, ignore):
 
 def _palette_of_masks(source, split, mask_suffix):
     """Return the colours of the first mask, where it is a palette file, else None."""
-    from keras_fcn.datasets.folder import find_pairs
-
     listing = find_pairs(source, split, mask_suffix=mask_suffix)
     return read_palette(first_path(listing.pairs[0][1]))
 

@@ -58,16 +58,7 @@ def picture_input(limits):
     Returns:
         The component whose value `pictures.read_picture` reads.
     """
-    picture = gr.HTML(
-        value=None,
-        html_template='<label class="kf-drop"><input type="file" accept="image/*,.tif,.tiff">'
-        f"Drop a picture here, or click to choose one<br><small>up to {limits.megabytes:g} MB and "
-        f"{limits.pixels:,} pixels</small></label>",
-        js_on_load=UPLOAD,
-        apply_default_css=False,
-        elem_classes="kf-picture",
-        most_bytes=limits.bytes,
-    )
+    picture = _upload(limits)
     names = list(pictures.samples())
     sample = gr.Dropdown(names, value=None, label="or take a sample", elem_classes="kf-sample")
     white = gr.Number(
@@ -108,3 +99,17 @@ def picture_input(limits):
     for event in (white.submit, white.blur):  # Enter, or leaving the field
         on(event, whiten, [picture, white], [picture, *shown])
     return picture
+
+
+def _upload(limits):
+    """Add the place to drop a picture."""
+    return gr.HTML(
+        value=None,
+        html_template='<label class="kf-drop"><input type="file" accept="image/*,.tif,.tiff">'
+        f"Drop a picture here, or click to choose one<br><small>up to {limits.megabytes:g} MB and "
+        f"{limits.pixels:,} pixels</small></label>",
+        js_on_load=UPLOAD,
+        apply_default_css=False,
+        elem_classes="kf-picture",
+        most_bytes=limits.bytes,
+    )
