@@ -75,17 +75,30 @@ def narrow_vgg16(monkeypatch):
     monkeypatch.setattr(vgg16, "BLOCKS", blocks)
 
 
-def narrow_keras_vggs(patch):
-    """Give Keras's own VGG16 and VGG19 a 16th of the filters and 64 dense units."""
+def narrow_keras_networks(patch):
+    """Give Keras's own VGG16, VGG19 and Xception a 16th of the filters, and 64 dense units."""
     layers = types.SimpleNamespace(**vars(keras.layers))
-    layers.Conv2D = lambda filters, *args, **options: keras.layers.Conv2D(
-        filters // 16, *args, **options
-    )
+
+    def narrow(kind):
+        return lambda filters, *args, **options: kind(filters // 16, *args, **options)
+
+    layers.Conv2D = narrow(keras.layers.Conv2D)
+    layers.SeparableConv2D = narrow(keras.layers.SeparableConv2D)
     layers.Dense = lambda units, **options: keras.layers.Dense(
         64 if units == 4096 else units, **options
     )
-    for network in ("vgg16", "vgg19"):
+    for network in ("vgg16", "vgg19", "xception"):
         patch.setattr(f"keras.src.applications.{network}.layers", layers)
+
+
+def narrow_networks(patch):
+    """Give the networks a 16th of the filters where nobody says how many, Keras's own as well."""
+    narrow_keras_networks(patch)
+    blocks = tuple({name: count // 16 for name, count in block.items()} for block in vgg16.BLOCKS)
+    patch.setattr(vgg16, "BLOCKS", blocks)
+    widths = (64, 128, 256, 512, 1024)
+    defaults = [(4, 8, 16, 32, 64) if value == widths else value for value in UNet.__defaults__]
+    patch.setattr(UNet, "__defaults__", tuple(defaults))
 
 
 def ship_small(patch, folder, *names):

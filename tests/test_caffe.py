@@ -10,7 +10,7 @@ import cv2
 import keras
 import numpy as np
 import pytest
-from conftest import call, leave_half, narrow_keras_vggs
+from conftest import call, leave_half, narrow_keras_networks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -286,7 +286,7 @@ def test_fcn_gives_what_opencv_gives(factory, stride, at_once, narrow, tmp_path,
 
 @pytest.mark.parametrize("network, message", [("VGG16", "layers"), ("VGG19", "layer")])
 def test_vgg_gives_what_opencv_gives(network, message, tmp_path, rng, monkeypatch):
-    narrow_keras_vggs(monkeypatch)
+    narrow_keras_networks(monkeypatch)
     model = getattr(keras.applications, network)(
         input_shape=(64, 96, 3), weights=None, classes=10, classifier_activation=None
     )

@@ -3,7 +3,7 @@ from fractions import Fraction
 import keras
 import numpy as np
 import pytest
-from conftest import call, narrow_keras_vggs, randomize
+from conftest import call, narrow_keras_networks, randomize
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -152,7 +152,7 @@ def test_settings_of_dense_layers_go_over():
 @pytest.mark.parametrize("name", ["VGG16", "VGG19", "MobileNet", "Xception", "ResNet50",
                                   "EfficientNetV2B0"])  # fmt: skip
 def test_keras_applications_agree_at_their_size_and_slide(name, rng, monkeypatch):
-    narrow_keras_vggs(monkeypatch)
+    narrow_keras_networks(monkeypatch)
     size = 71 if name == "Xception" else 64
     classifier = getattr(keras.applications, name)(
         weights=None, input_shape=(size, size, 3), classes=12

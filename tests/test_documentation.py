@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import pytest
 import sklearn.datasets
-from conftest import narrow_keras_vggs, ship_small
+from conftest import narrow_networks, ship_small
 from PIL import Image
 
 import keras_fcn
@@ -131,15 +131,13 @@ LARGE = ["README.md", "docs/guides/deployment.md", "docs/guides/speed.md"]
 def test_code_of_a_page_runs(page, workplace, monkeypatch, tmp_path_factory, capsys):
     if page in LARGE:
         ship_small(monkeypatch, tmp_path_factory.mktemp("ships"), "unet_camvid", "unet_isbi2012")
+    with pytest.MonkeyPatch.context() as patch:
+        narrow_networks(patch)
+        namespace = run_page(page)
     if page == "README.md":
-        check_readme(run_page(page))
+        check_readme(namespace)
     elif page == "docs/guides/transfer.md":
-        with pytest.MonkeyPatch.context() as patch:
-            narrow_keras_vggs(patch)
-            run_page(page)
         check_comparison(page, capsys.readouterr().out, monkeypatch)
-    else:
-        run_page(page)
 
 
 @pytest.mark.slow
@@ -315,8 +313,8 @@ def test_readme_tells_of_the_weights_what_their_cards_say():
 NARROW = """
 import runpy, sys
 import pytest
-from conftest import narrow_keras_vggs
-narrow_keras_vggs(pytest.MonkeyPatch())
+from conftest import narrow_keras_networks
+narrow_keras_networks(pytest.MonkeyPatch())
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -6,7 +6,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from conftest import call, narrow_keras_vggs, randomize
+from conftest import call, narrow_keras_networks, randomize
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -135,7 +135,7 @@ def test_unet_of_the_paper():
 
 
 def test_sliding_vgg16_has_the_field_of_its_last_pool(monkeypatch):
-    narrow_keras_vggs(monkeypatch)
+    narrow_keras_networks(monkeypatch)
     vgg16 = keras.applications.VGG16(weights=None, input_shape=(64, 64, 3), classes=3)
     field = receptive_field(fully_convolutional(vgg16))
     # the 212 pixels of VGG16's pool5 (Araujo et al. 2019), and one stride more for fc1's 2x2

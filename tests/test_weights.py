@@ -5,7 +5,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import call, narrow_keras_vggs, randomize
+from conftest import call, narrow_networks, randomize
 
 import keras_fcn
 from keras_fcn import (
@@ -31,13 +31,6 @@ CARD_KEYS = {
 SMALL = {"filters": (4, 6, 8), "num_classes": 3}
 
 
-def narrow_down(patch):
-    """Give Keras's own VGG16, and our trunk, a 16th of the filters and 64 dense units."""
-    narrow_keras_vggs(patch)
-    ours = tuple({name: filters // 16 for name, filters in block.items()} for block in BLOCKS)
-    patch.setattr("keras_fcn.vgg16.BLOCKS", ours)
-
-
 def test_layers_are_those_of_keras():
     """In full width, in which the tests below are too slow."""
     with without_numbers():
@@ -61,7 +54,7 @@ def vgg16_file(tmp_path_factory):
     keras.utils.set_random_seed(0)
     path = tmp_path_factory.mktemp("vgg16") / "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
     with pytest.MonkeyPatch.context() as patch:
-        narrow_down(patch)
+        narrow_networks(patch)
         model = keras.applications.VGG16(weights=None)
     for layer in model.layers:  # biases too, that they may be told apart
         if layer.weights:
@@ -73,7 +66,7 @@ def vgg16_file(tmp_path_factory):
 
 @pytest.fixture
 def vgg16(vgg16_file, monkeypatch):
-    narrow_down(monkeypatch)
+    narrow_networks(monkeypatch)
     return keras.applications.VGG16(weights=str(vgg16_file))
 
 
