@@ -33,16 +33,23 @@ def replacing(path: str | os.PathLike):
     ...     beside.write_text("0.5")
     """
     path = Path(path)
-    prefix = f"{PREFIX}{socket.gethostname()}-{os.getpid()}-"  # for `remove_leftovers`
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent) as folder:
-        beside = Path(folder) / path.name
+    with folder_beside(path) as folder:
+        beside = folder / path.name
         try:
             yield beside
         except OSError as error:
-            if error.errno == errno.ENOSPC:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 error.filename = str(path)  # the caller's name, not the one beside
             raise
         beside.replace(path)  # a symbolic link is replaced, and what it names left as it is
+
+
+@contextlib.contextmanager
+def folder_beside(path: Path):
+    """Yield a fresh folder beside a path, which goes; once killed, by `remove_leftovers`."""
+    prefix = f"{PREFIX}{socket.gethostname()}-{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent) as folder:
+        yield Path(folder)
 
 
 def remove_leftovers(folder: str | os.PathLike) -> None:
@@ -84,7 +91,7 @@ def read_json(path: str | os.PathLike, **parts: type) -> dict:
         FileNotFoundError: for a missing file.
     """
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        record = parse_json(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(_damaged(path, error)) from error
     if not isinstance(record, dict):
@@ -95,11 +102,28 @@ def read_json(path: str | os.PathLike, **parts: type) -> dict:
     return record
 
 
+def parse_json(text: str):
+    """Return what a text in JSON says.
+
+    Raises:
+        ValueError: for a damaged one, lists in lists without end among them.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
 def _damaged(path, what):
     return (
         f"'{path}' should be JSON, as it was written. Received: {what}. Put it back from a copy, "
         "or choose another folder."
     )
+
+
+def open_table(path: Path, mode: str = "r"):
+    """Open a file of comma-separated values; names of files in it need not be UTF-8."""
+    return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
 
 
 def write_json(path: str | os.PathLike, record) -> None:

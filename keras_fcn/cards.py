@@ -1,11 +1,11 @@
 """The cards of the weights that ship: listed, found, and their files verified."""
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
 from keras_fcn.arguments import suggest
+from keras_fcn.atomic import parse_json
 from keras_fcn.classes import Classes
 from keras_fcn.remedies import choose
 
@@ -33,7 +33,7 @@ def pretrained() -> dict[str, dict]:
 
 def _read_card(path):
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = parse_json(path.read_text(encoding="utf-8"))
         missing = [key for key in NEEDED if key not in card]
     except (ValueError, TypeError) as error:
         raise ValueError(

@@ -127,5 +127,14 @@ class Classes:
 
     @classmethod
     def from_config(cls, config: dict) -> "Classes":
-        """Return the classes that `to_config` gave."""
-        return cls(**config)
+        """Return the classes that `to_config` gave.
+
+        Raises:
+            ValueError: for a dict that is another.
+        """
+        try:
+            return cls(**config)
+        except (TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(
+                f"Classes should be stored as `to_config` gives them. Received: {config!r}"
+            ) from error

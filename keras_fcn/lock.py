@@ -6,7 +6,7 @@ import os
 import socket
 from pathlib import Path
 
-from keras_fcn.atomic import remove_leftovers
+from keras_fcn.atomic import folder_beside, parse_json, remove_leftovers
 
 
 @contextlib.contextmanager
@@ -33,27 +33,41 @@ def locked(folder: str | os.PathLike, name: str = ".lock"):
 
 
 def _acquire(path):
-    mine = owner()
-    while True:
-        try:
-            with path.open("x") as file:
-                json.dump(mine, file)
-            return
-        except FileExistsError:
-            other = _read(path)
+    with folder_beside(path) as folder:
+        mine = folder / "mine"
+        mine.write_text(json.dumps(owner()))
+        while not _put(mine, path):
+            text = _read(path)
+            other = read_owner(text)
             if other is not None and runs(other):
-                raise busy(path.parent, other, path) from None
-            stale = path.with_name(f"{path.name}.{os.getpid()}")
+                raise busy(path.parent, other, path)
+            stale = folder / "stale"
             with contextlib.suppress(FileNotFoundError):  # another process was faster
                 path.rename(stale)
-                stale.unlink()
+                if _read(stale) != text:  # and has the lock by now
+                    _put(stale, path)
+
+
+def _put(file, path):
+    """Give a file the name of the lock, with its text; return whether there was none."""
+    try:
+        os.link(file, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links, where others may see the lock without its text
+        try:
+            with path.open("x") as lock:
+                lock.write(file.read_text())
+        except FileExistsError:
+            return False
+    return True
 
 
 def _read(path):
     try:
-        return read_owner(path.read_text())
-    except (OSError, ValueError):
-        return None
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def owner() -> dict:
@@ -64,10 +78,16 @@ def owner() -> dict:
 def read_owner(text: str) -> dict | None:
     """Return the owner that the text of a lock names, or None where it was cut short or gone."""
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError:
         return None
-    return found if isinstance(found, dict) and {"pid", "host"} <= set(found) else None
+    return found if isinstance(found, dict) and _names_process(found) else None
+
+
+def _names_process(found):
+    """Whether a record has a host and the number of a process, of at most 32 bits."""
+    pid = found.get("pid")
+    return isinstance(found.get("host"), str) and type(pid) is int and 0 < pid < 2**31
 
 
 def busy(place, other: dict, file) -> FileExistsError:

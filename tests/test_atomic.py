@@ -1,10 +1,16 @@
+import errno
 import json
+import os
+import socket
 
 import pytest
 from forked import FORKS
 
+from keras_fcn import lock
 from keras_fcn.atomic import read_json, replacing, write_json
 from keras_fcn.lock import locked
+
+DEEP = "[" * 100_000  # for which Python's reader has an error of its own
 
 
 def names(folder):
@@ -21,7 +27,7 @@ def test_a_file_is_replaced_when_it_is_whole(tmp_path):
     assert names(tmp_path) == ["a.json"]
 
 
-@pytest.mark.parametrize("text", ['{"n": 1', "[1]", "", "\udcff"])
+@pytest.mark.parametrize("text", ['{"n": 1', "[1]", "", "\udcff", DEEP])
 def test_a_damaged_record_is_named(tmp_path, text):
     path = tmp_path / "training.json"
     path.write_text(text, "utf-8", "surrogateescape")
@@ -85,8 +91,44 @@ def test_a_folder_is_locked_by_one_process(tmp_path):
     assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"pid": 1}', DEEP]
+    + [json.dumps({"pid": pid, "host": socket.gethostname()}) for pid in ("1", 1e300, 0, 10**30)],
+)
 def test_a_lock_cut_short_is_taken_over(tmp_path, text):
     (tmp_path / ".lock").write_text(text)
     with locked(tmp_path):
         pass
+    assert names(tmp_path) == []
+
+
+def test_of_two_that_take_over_a_lock_one_has_it(tmp_path, monkeypatch):
+    path, read = tmp_path / ".lock", lock._read
+    path.write_text("")  # of a run that is gone
+    parent = os.getppid()
+    other = json.dumps({**lock.owner(), "pid": parent, "started": lock._started(parent)})
+
+    def read_late(file):
+        text = read(file)
+        if not text:  # the other has read the same, and was faster
+            path.write_text(other)
+        return text
+
+    monkeypatch.setattr(lock, "_read", read_late)
+    with pytest.raises(FileExistsError, match=f"process {parent} on"), locked(tmp_path):
+        pass
+    assert path.read_text() == other
+    assert names(tmp_path) == [".lock"]
+
+
+def test_a_file_system_without_links_has_locks(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    with locked(tmp_path):
+        assert lock.read_owner((tmp_path / ".lock").read_text()) == lock.owner()
+        with pytest.raises(FileExistsError, match="at work"), locked(tmp_path):
+            pass
+    assert names(tmp_path) == []

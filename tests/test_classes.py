@@ -25,6 +25,22 @@ def test_each_class_has_a_colour(colors):
         Classes(["a", "b"], colors)
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"names": 5},
+        {"names": ["a"], "other": 1},
+        {"names": ["a"], "objects": [1]},
+        {"names": ["a"], "colors": [[0, 0, 10**30]]},
+        {"names": ["a"], "ignore": "x"},
+    ],
+)
+def test_what_was_not_stored_so_is_refused(config):
+    with pytest.raises(ValueError, match="Received"):
+        Classes.from_config(config)
+
+
 def test_names_are_told_apart_also_from_one_with_a_place():
     assert unique(["a", "b"]) == ["a", "b"]
     assert unique(["a", "a", "b"]) == ["a (0)", "a (1)", "b"]

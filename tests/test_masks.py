@@ -287,6 +287,8 @@ def test_another_number_of_classes_keeps_what_is_known(tmp_path):
         "label,name\n0,road, paved\n",
         "label,name\n0,Stra\udcdfe\n",
         "l\0a\0b\0e\0l\0",
+        f"label,name\n{'9' * 5000},a\n",  # more digits than Python takes for a number
+        f'label,name\n0,"a{"b" * 2**17}',  # more than its reader of tables takes for a field
     ],
 )
 def test_files_of_classes_that_break_a_rule(tmp_path, text):

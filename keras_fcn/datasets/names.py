@@ -18,7 +18,7 @@ from keras_fcn.remedies import spell
 FILE = "classes.csv"
 COLUMNS = ("label", "name")
 COLORS = ("red", "green", "blue")
-WHOLE = re.compile(r"\s*-?\d+\s*")  # below 0 a void label may be
+WHOLE = re.compile(r"\s*-?\d{1,10}\s*")  # of 32 bits; below 0 a void label may be
 
 
 def read_classes(
@@ -133,7 +133,10 @@ def read_class_file(path, ignore: int | None = None) -> Classes:
     Raises:
         ValueError: when it breaks a rule; the message says which.
     """
-    rows = list(csv.DictReader(_read_text(path).splitlines()))
+    try:
+        rows = list(csv.DictReader(_read_text(path).splitlines()))
+    except csv.Error as error:  # a quote without its other takes the rest of a long file
+        _refuse(path, f"a line that is none: {error}")
     head = set(rows[0]) if rows else set()
     if head not in (set(COLUMNS), {*COLUMNS, *COLORS}):  # a colour in another column would be lost
         _refuse(path, f"the columns {', '.join(map(str, head)) or 'of no line'}")
