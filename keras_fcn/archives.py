@@ -19,10 +19,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
+from h5py import h5z
 
 # How much more than its own size a file may claim to hold. Weights hardly compress.
 LARGEST_RATIO = 100
 ALWAYS_ALLOWED = 2**20  # bytes
+DEEPEST = 100  # groups in groups; HDF5 takes minutes for thousands of them
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 
 
@@ -77,9 +79,13 @@ def claimed_bytes(file: h5py.File) -> dict:
     claims = {}
 
     def claim(name, item):
+        if name.count("/") > DEEPEST:
+            raise ValueError(f"it has groups within groups, more than {DEEPEST} deep")
         if isinstance(item, h5py.Group):
             if any(isinstance(item.get(key, getlink=True), h5py.ExternalLink) for key in item):
                 raise ValueError("it refers to another file")
+        elif not isinstance(item, h5py.Dataset):
+            raise ValueError(f"it has a {type(item).__name__.lower()} in {name!r}")
         elif item.external or item.is_virtual:
             raise ValueError("it refers to another file")
         elif item.shape is not None:
@@ -90,11 +96,53 @@ def claimed_bytes(file: h5py.File) -> dict:
     return claims
 
 
+def check_pieces(file: h5py.File) -> None:
+    """Raise `ValueError` for an array whose compressed pieces hold more than its shape says."""
+
+    def check(name, item):
+        if isinstance(item, h5py.Dataset) and item.chunks:
+            _check_chunks(name, item)
+
+    file.visititems(check)
+
+
+def _check_chunks(name, item):
+    settings = item.id.get_create_plist()
+    filters = [settings.get_filter(number)[0] for number in range(settings.get_nfilters())]
+    if set(filters) - {h5z.FILTER_SHUFFLE, h5z.FILTER_DEFLATE, h5z.FILTER_FLETCHER32}:
+        raise ValueError(f"{name!r} is compressed otherwise than by gzip")
+    if filters.count(h5z.FILTER_DEFLATE) > 1:
+        raise ValueError(f"{name!r} is compressed twice")
+    if h5z.FILTER_DEFLATE not in filters:
+        return
+    skipped = 1 << filters.index(h5z.FILTER_DEFLATE)
+    size = math.prod(item.chunks) * item.dtype.itemsize + 4  # of the sum
+    pieces: list = []
+    item.id.chunk_iter(pieces.append)
+    for piece in pieces:
+        _, stored = item.id.read_direct_chunk(piece.chunk_offset)
+        if not piece.filter_mask & skipped and holds_more(stored, size, zlib.decompressobj()):
+            raise ValueError(f"a piece of {name!r} holds more than it claims, {size - 4:,} bytes")
+
+
+def holds_more(data: bytes, size: int, unpacker) -> bool:
+    """Return whether compressed data holds more than so many bytes; no more are unpacked.
+
+    Args:
+        data: of the compression of the unpacker.
+        size: bytes.
+        unpacker: a new `zlib.decompressobj()`, or another with its `decompress`.
+    """
+    return len(unpacker.decompress(data, size + 1)) > size
+
+
 def shapes_in(file: h5py.File) -> Counter:
     """Count the shapes of the layers' arrays in an HDF5 file of Keras."""
     shapes: Counter = Counter()
 
     def count(name, item):
+        if not isinstance(item, h5py.Dataset):
+            return
         if name.startswith("layers/") and re.search(r"/vars/\d+$", name):
             shapes[item.shape] += 1
 

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from keras_fcn.archives import models_directory
+from keras_fcn.archives import check_pieces, models_directory, open_weights
 from keras_fcn.convolutionize import dense_to_conv
 from keras_fcn.remedies import given, spell
 
@@ -150,6 +150,11 @@ def load_vgg16(
     values: dict[str, list] = {}
     for theirs, target in needed.items():
         kernel, bias = (np.asarray(w) for w in available[theirs].get_weights())
+        if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+            raise ValueError(
+                f"VGG16's weights should be finite. Received: {source.name!r} with NaN or infinite "
+                f"numbers in {theirs!r}. Fetch the file again."
+            )
         kernel, bias = _fit_kernel(model.get_layer(target), kernel, bias)
         values |= _layer_values(model, target, kernel, bias)
     for target, arrays in values.items():
@@ -215,10 +220,12 @@ def _read_vgg16(path, include_top):
         raise FileNotFoundError(f"VGG16's weights should be in a file. Received: no file '{path}'.")
     reasons = []
     for top in (include_top, not include_top):
-        vgg16 = keras.applications.VGG16(weights=None, include_top=top)
         try:
-            vgg16.load_weights(path)
-        except (ValueError, OSError, KeyError) as error:
+            with open_weights(path) as file:  # refuses claims, and links to other files
+                check_pieces(file)
+                vgg16 = keras.applications.VGG16(weights=None, include_top=top)
+                vgg16.load_weights(path)
+        except Exception as error:  # Keras raises what h5py does
             reasons.append(str(error))
         else:
             return vgg16

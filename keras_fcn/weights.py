@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_fcn.archives import (
+    check_pieces,
     claimed_bytes,
     is_archive,
     open_weights,
@@ -83,7 +84,13 @@ def classes_with(weights: str | os.PathLike) -> Classes | None:
     if weights == "pascal_voc":
         name = "voc_segmentation"
         return Classes(VOC_CLASSES, ignore=SOURCES[name].ignore, data=name)
-    return _classes_in(read_config(weights)) if is_archive(weights) else None
+    if not is_archive(weights):
+        return None
+    config = read_config(weights)
+    try:
+        return _classes_in(config)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise _foreign(weights, f"its configuration is that of no model: {error!r}") from error
 
 
 def _keep_classes(model, classes):
@@ -232,6 +239,7 @@ def _check_parameters(path):
     """Raise `ValueError` if the network is much larger than what its file holds of weights."""
     with open_weights(path) as file:
         held = sum(claimed_bytes(file).values())
+        check_pieces(file)
     if read_config(path)["class_name"] not in ("Functional", "Sequential"):
         return  # a class of the user's, who knows how large it is
     parameters = _without_numbers(path).count_params()
@@ -264,6 +272,7 @@ def _unchanged_on_failure(model):
 def _plain_file(path):
     """Yield the path of a file as Keras reads it; one in eight bits is spread out for the time."""
     with open_weights(path) as file:
+        check_pieces(file)
         if BITS not in file.attrs:
             yield path
             return

@@ -1,5 +1,8 @@
 import json
 import re
+import time
+import zipfile
+import zlib
 
 import h5py
 import keras
@@ -18,6 +21,7 @@ from keras_fcn import (
     load_vgg16,
     pretrained,
 )
+from keras_fcn.archives import check_pieces, open_weights
 from keras_fcn.cards import sha256
 from keras_fcn.private import without_numbers
 from keras_fcn.vgg16 import BLOCKS
@@ -185,6 +189,27 @@ def test_transplant_that_does_not_fit_leaves_the_model_as_it_was(vgg16):
         np.testing.assert_array_equal(old, new)
 
 
+def test_vgg16_of_no_numbers_or_of_another_file_is_refused(vgg16_file, vgg16, tmp_path):
+    model = UNet(num_classes=2, encoder="vgg16")
+    before = model.get_weights()
+    path = tmp_path / vgg16_file.name
+    path.write_bytes(vgg16_file.read_bytes())
+    with h5py.File(path, "a") as file:
+        kernels = []
+        file["block3_conv2"].visititems(lambda _, item: kernels.append(item))
+        kernels[-1][0] = np.nan
+    for load in (load_vgg16, load_file):
+        with pytest.raises(ValueError, match="NaN or infinite numbers in 'block3_conv2'"):
+            load(model, path)
+    with h5py.File(path, "a") as file:
+        del file["block3_conv2"]
+        file["block3_conv2"] = h5py.ExternalLink(str(vgg16_file), "block3_conv2")
+    with pytest.raises(ValueError, match="refers to another file"):
+        load_vgg16(model, path)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 @pytest.mark.filterwarnings("ignore:Skipping variable loading for optimizer")  # it is fresh
 def test_half_precision_file_loads_in_plain_keras_and_by_path(rng, tmp_path):
     model = UNet(batch_norm=True, **SMALL)
@@ -327,6 +352,67 @@ def test_arrays_in_other_places_leave_the_model_as_it_was(rng, tmp_path):
         load_file(model, path)
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("put", "message"),
+    [
+        (lambda file: file.create_group("layers/conv2d/vars/0"), "not in the model"),
+        (lambda file: file.update({"layers/x": np.dtype("float32")}), "a datatype in 'layers/x'"),
+        (lambda file: file.create_group("/".join("a" * 3000)), "more than 100 deep"),
+    ],
+)
+def test_what_no_weights_file_holds_is_refused_at_once(tmp_path, put, message):
+    path = tmp_path / "strange.weights.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        put(file)
+    begin = time.process_time()
+    with pytest.raises(ValueError, match=message):
+        UNet(weights=path, **SMALL)
+    assert time.process_time() - begin < 10
+
+
+def put_piece(path, name, content, **options):
+    """Let an array of a weights file be one piece of this content."""
+    with h5py.File(path, "a") as file:
+        shape, kind = file[name].shape, file[name].dtype
+        del file[name]
+        array = file.create_dataset(name, shape, kind, chunks=shape, **options)
+        array.id.write_direct_chunk((0,) * len(shape), content)
+
+
+def test_pieces_hold_what_they_claim(tmp_path):
+    path, name = tmp_path / "piece.weights.h5", "layers/conv2d/vars/1"
+    UNet(**SMALL).save_weights(path)
+    whole, gzip = np.arange(4, dtype="float32").tobytes(), {"compression": "gzip"}
+    for options, content in (
+        ({}, whole),
+        (gzip, zlib.compress(whole)),
+        (gzip | {"fletcher32": True}, zlib.compress(whole) + bytes(4)),
+    ):
+        put_piece(path, name, content, **options)
+        with open_weights(path) as file:
+            check_pieces(file)
+    for bomb in (zlib.compress(bytes(2**25)), zlib.compress(whole + b"more!")):
+        put_piece(path, name, bomb, **gzip)
+        with pytest.raises(ValueError, match=f"'{name}' holds more than it claims, 16 bytes"):
+            UNet(weights=path, **SMALL)
+    put_piece(path, name, whole, compression="lzf")
+    with pytest.raises(ValueError, match="otherwise than by gzip"):
+        UNet(weights=path, **SMALL)
+
+
+def test_weights_beside_a_configuration_of_nothing(tmp_path):
+    path = tmp_path / "model.keras"
+    UNet(**SMALL).save(path)
+    with zipfile.ZipFile(path) as archive:
+        weights = archive.read("model.weights.h5")
+    for config in ([], {"layers": 5}, {"layers": [[]]}, {"layers": [{"class_name": "A"}]}):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", json.dumps({"class_name": "A", "config": config}))
+            archive.writestr("model.weights.h5", weights)
+        with pytest.raises(ValueError, match=r"model\.keras', but its configuration"):
+            UNet(weights=path, **SMALL)
 
 
 def test_weights_that_claim_more_than_they_hold_are_refused_unread(tmp_path):
