@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = Path(__file__).parent / "corpus"
-KINDS = ["caffemodel", "weights", "keras", "image", "mask", "classes", "record"]
+KINDS = ["caffemodel", "weights", "keras", "image", "stack", "mask", "classes", "record"]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,8 @@
 """One reader of images: what files say is heeded, refused with a remedy, or asked about."""
 
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -304,6 +306,42 @@ def test_overviews_and_valid_pixels_of_a_geotiff_are_no_images(tmp_path, bands):
         np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), pixels[..., 0])
 
 
+def test_a_piece_of_a_tiff_that_is_unpacked_to_far_more_is_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    pixels = np.ones((16, 16, 3), "float32")
+    tifffile.imwrite(path, pixels, tile=(16, 16), compression="zlib", photometric="rgb")
+    np.testing.assert_array_equal(read_image(path, white=1), 255 * pixels)
+    with tifffile.TiffFile(path) as file:
+        tags = [file.pages[0].tags[f"Tile{name}"] for name in ("Offsets", "ByteCounts")]
+    data, bomb = bytearray(path.read_bytes()), zlib.compress(bytes(2**27), 9)
+    for tag, value in zip(tags, (len(data), len(bomb)), strict=True):
+        data[tag.valueoffset : tag.valueoffset + 4] = value.to_bytes(4, "little")
+    path.write_bytes(data + bomb)
+    with pytest.raises(FileError, match=r"a\.tif', a piece of more than its 3,072 bytes"):
+        read_image(path, white=1)
+
+
+@pytest.mark.parametrize("options", [{}, {"bigtiff": True}, {"byteorder": ">"}])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])  # read by Pillow, and by tifffile
+def test_pages_that_lead_back_are_refused(tmp_path, options, dtype):
+    path = tmp_path / "a.tif"
+    with tifffile.TiffWriter(path, **options) as file:
+        for value in range(3):
+            file.write(np.full((8, 6), value, dtype), photometric="minisblack", metadata=None)
+    with tifffile.TiffFile(path) as file:
+        tiff, places = file.tiff, [page.offset for page in file.pages]
+        last = places[2] + tiff.tagnosize + len(file.pages[2].tags) * tiff.tagsize
+    assert count_pages(path) == 3
+    data = bytearray(path.read_bytes())
+    for place in places:
+        data[last : last + tiff.offsetsize] = struct.pack(tiff.offsetformat, place)
+        path.write_bytes(data)
+        for read in (read_image, read_mask):
+            with pytest.raises(FileError, match=r"a\.tif', its pages lead back to one before"):
+                read(path)
+        assert count_pages(path) is None
+
+
 def test_what_is_no_image_is_told_with_a_remedy_that_fits(tmp_path):
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
@@ -311,6 +349,7 @@ def test_what_is_no_image_is_told_with_a_remedy_that_fits(tmp_path):
     (tmp_path / "text.png").write_text("<html>404</html>")
     (tmp_path / "text.npy").write_text("<html>404</html>")
     np.save(tmp_path / "pickle.npy", np.array([{}], object))
+    Image.new("L", (8, 6)).save(tmp_path / "program.png", "EPS")  # Pillow would have it run
     frames = [Image.new("L", (8, 6), color) for color in (0, 255)]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
     expected = {
@@ -320,6 +359,7 @@ def test_what_is_no_image_is_told_with_a_remedy_that_fits(tmp_path):
         "text.png": "unreadable",
         "text.npy": "unreadable",
         "pickle.npy": "unreadable",
+        "program.png": "unreadable",
         "moving.gif": "frames",
     }
     for name, kind in expected.items():
@@ -329,7 +369,8 @@ def test_what_is_no_image_is_told_with_a_remedy_that_fits(tmp_path):
             with pytest.raises(FileError) as error:
                 read(tmp_path / name)
             assert error.value.kind == kind
-            assert ("again" in str(error.value)) == (kind == "unreadable")
+            assert ("again" in str(error.value)) == (kind == "unreadable" and name != "program.png")
+            assert ("PostScript" in str(error.value)) == (name == "program.png")
     with pytest.raises(FileNotFoundError, match=r"no file.*none\.png"):
         read_image(tmp_path / "none.png")
 

@@ -37,6 +37,7 @@ from keras_fcn.caffe import load_caffemodel
 from keras_fcn.datasets.images import read_image
 from keras_fcn.datasets.masks import read_mask
 from keras_fcn.datasets.names import read_class_file
+from keras_fcn.datasets.stacks import count_pages, read_stack
 from keras_fcn.training.run import read_record
 from keras_fcn.weights import load_file
 
@@ -284,6 +285,26 @@ def image(rng):
     return files, damage, read, ".png"
 
 
+def stack(rng):
+    files = []
+    for kind, options in (("uint8", {}), ("uint16", {"compression": "zlib"}), ("float32", {})):
+        buffer = io.BytesIO()
+        with tifffile.TiffWriter(buffer) as file:
+            for _ in range(3):
+                page = rng.integers(0, 200, (9, 12)).astype(kind)
+                file.write(page, photometric="minisblack", metadata=None, **options)
+        files.append(buffer.getvalue())
+
+    def read(path):
+        if count_pages(path, 1) is None:
+            read_image(path, white=255, max_pixels=MAX_PIXELS)
+        else:
+            pages = read_stack(path, 1, white=255, max_pixels=MAX_PIXELS)
+            assert all(page.dtype == "uint8" for page in pages)
+
+    return files, damage, read, ".tif"
+
+
 def mask(rng):
     files = [
         *pictures(rng, "PNG", ["L", "P", "I;16", "1"]),
@@ -325,6 +346,7 @@ KINDS = {
     "weights": weights,
     "keras": keras_file,
     "image": image,
+    "stack": stack,
     "mask": mask,
     "classes": classes,
     "record": record,

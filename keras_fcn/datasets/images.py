@@ -20,6 +20,7 @@ from keras_fcn.datasets.tiffs import (
     image_pages,
     image_series,
     is_for_pillow,
+    open_tiff,
     pixels_of,
     stated_white,
     white_is_high,
@@ -141,8 +142,6 @@ def count_bands(path, max_pixels: int | None = None) -> int:
     Raises:
         FileError, FileNotFoundError: as `read_image`.
     """
-    import tifffile
-
     check_file(path)
     with Path(path).open("rb") as file:
         head = file.read(4)
@@ -150,7 +149,7 @@ def count_bands(path, max_pixels: int | None = None) -> int:
         if NPY.startswith(head):
             return _read_npy(path, max_pixels, None).pixels.shape[-1]
         if head in TIFF:
-            with tifffile.TiffFile(path) as file:
+            with open_tiff(path) as file:
                 if not is_for_pillow(file, file.pages[0], None):
                     shape = _series_shape(file.series[0], path, None)
                     check_count(shape, path, max_pixels)
@@ -170,9 +169,7 @@ def _read_npy(path, max_pixels, channels):
 
 
 def _read_tiff(path, max_pixels, channels, shown):
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
+    with open_tiff(path) as file:
         page = file.pages[0]
         turn = page.tags.get("Orientation")
         orientation = 1 if turn is None else int(turn.value)
@@ -241,10 +238,8 @@ def open_picture(path, max_pixels: int | None = None):
 
 def count_images(picture, path) -> int:
     """Return how many images the file of a picture of Pillow holds."""
-    import tifffile
-
     if picture.format == "TIFF":
-        with tifffile.TiffFile(path) as file:
+        with reading(path), open_tiff(path) as file:
             return len(image_pages(file))
     return 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
 
@@ -266,6 +261,8 @@ def open_header(path, max_pixels: int | None = None):
         # else Pillow maps the file, and scrambles pixels that a tag turns by a quarter
         picture.filename = ""
     try:
+        if picture.format == "EPS":  # a program, which Pillow has Ghostscript run
+            raise FileError("unreadable", path, "PostScript", "Export it as PNG.")
         check_count((picture.height, picture.width), path, max_pixels)
     except FileError:
         picture.close()

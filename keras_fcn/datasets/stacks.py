@@ -26,6 +26,7 @@ from keras_fcn.datasets.tiffs import (
     image_pages,
     image_series,
     is_for_pillow,
+    open_tiff,
     pixels_of,
     stated_white,
     white_is_high,
@@ -44,14 +45,12 @@ def count_pages(path, channels: int | None = None, file=None) -> int | None:
         channels: as in `keras_fcn.datasets.images.read_image`.
         file: the file, where it is open to read, as of an address.
     """
-    import tifffile
-
     try:
         with contextlib.nullcontext(file) if file else Path(path).open("rb") as opened:
             if opened.read(4) not in TIFF:
                 return None
             opened.seek(0)
-            with reading(path), tifffile.TiffFile(opened) as tiff:
+            with reading(path), open_tiff(opened) as tiff:
                 return _count(tiff, path, channels)
     except (OSError, FileError):
         return None  # who reads it tells what is wrong
@@ -73,9 +72,7 @@ def read_stack(
     Raises:
         FileError: as `read_image`.
     """
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
+    with open_tiff(path) as file:
         if is_for_pillow(file, file.pages[0], channels):
             rasters = _read_pages(file, path, max_pixels)
         else:

@@ -1,14 +1,59 @@
 """What a TIFF says of its pages: which are images, what is white, what is transparency."""
 
+import contextlib
+import lzma
+import math
 import re
+import struct
+import zlib
+from collections.abc import Callable
 
 import numpy as np
 
+from keras_fcn.archives import holds_more
 from keras_fcn.datasets.problems import FileError
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 REDUCED, MASK = 1, 4  # bits of `NewSubfileType`
 PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag, and its value where it is left out, too
+# Compressions that tifffile unpacks by Python's own modules, however much there is in a piece.
+UNPACKERS: dict[int, Callable] = dict.fromkeys((8, 32946, 50013), zlib.decompressobj)
+UNPACKERS[34925] = lzma.LZMADecompressor
+HARMLESS = 2**16  # bytes of a piece, which can hold no more than some tens of MB
+
+
+@contextlib.contextmanager
+def open_tiff(source):
+    """Yield a TIFF as tifffile opens it, once its pages are known to come to an end.
+
+    Args:
+        source: path, or a file that is open.
+
+    Raises:
+        ValueError: for pages that lead back to one before, which tifffile would read forever.
+    """
+    import tifffile
+
+    with tifffile.TiffFile(source) as file:
+        with contextlib.suppress(struct.error):  # of a file that ends before its pages do
+            _check_chain(file)
+        yield file
+
+
+def _check_chain(file):
+    place, seen = file.pages.first.offset, set()
+    while place:
+        if place in seen:
+            raise ValueError("its pages lead back to one before")
+        seen.add(place)
+        tags = _number(file, place, file.tiff.tagnosize, file.tiff.tagnoformat)
+        place += file.tiff.tagnosize + tags * file.tiff.tagsize
+        place = _number(file, place, file.tiff.offsetsize, file.tiff.offsetformat)
+
+
+def _number(file, place, size, kind):
+    file.filehandle.seek(place)
+    return struct.unpack(kind, file.filehandle.read(size))[0]
 
 
 def image_pages(file) -> list[int]:
@@ -44,6 +89,7 @@ def is_for_pillow(file, page, channels):
 
 def pixels_of(series, path):
     """Return the pixels of a series of tifffile."""
+    _check_pieces(series, path)
     try:
         pixels = series.asarray()
     except ValueError as error:
@@ -54,6 +100,21 @@ def pixels_of(series, path):
     if pixels.dtype.kind not in "biuf" or not pixels.size:
         raise FileError("unreadable", path, f"pixels of the type {pixels.dtype}")
     return pixels
+
+
+def _check_pieces(series, path):
+    """Raise for a tile, or rows, that would be unpacked to far more than their pixels."""
+    unpacker = UNPACKERS.get(int(series.keyframe.compression))
+    if unpacker is None:
+        return
+    room = math.prod(series.keyframe.chunks) * series.keyframe.dtype.itemsize
+    for page in filter(None, series.pages):
+        for place, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+            if count > HARMLESS:
+                file = page.parent.filehandle
+                file.seek(place)
+                if holds_more(file.read(count), room, unpacker()):
+                    raise FileError("unreadable", path, f"a piece of more than its {room:,} bytes")
 
 
 def white_is_zero(page) -> bool:
