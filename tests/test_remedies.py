@@ -1047,6 +1047,22 @@ def test_an_export_of_scores_says_so(place, capsys):
     np.testing.assert_allclose(scipy.special.expit(scores), probabilities, rtol=1e-4)
 
 
+@follows("The conversion to ONNX takes about")
+def test_a_conversion_that_may_not_fit_into_memory_is_told(place, model, monkeypatch, capsys):
+    monkeypatch.setattr(keras_fcn.inference.memory, "free_memory", lambda: 10_000)
+    status, said = say("export --weights mine.keras --format onnx", capsys)
+    assert status == 0
+    assert "of the weights. Received: 'unet'" in said
+    assert "Take `--format openvino`" in said
+    status, said = say("export --weights mine.keras --format openvino", capsys)
+    assert status == 0
+    assert "memory" not in said
+    message = re.escape("Take `engine='openvino'`")
+    with pytest.warns(UserWarning, match=message):
+        predict(IMAGE, model, engine="onnx")
+    predict(IMAGE, model, engine="openvino")
+
+
 @follows(
     "A model for predictions should make a map (batch, height, width, classes). Received: …, a "
     "classifier",

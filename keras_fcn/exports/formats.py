@@ -4,15 +4,15 @@ import contextlib
 import dataclasses
 import functools
 import json
-import logging
 import threading
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 
 from keras_fcn.atomic import write_json
 from keras_fcn.classes import Classes
+from keras_fcn.inference.engines import convert_to_onnx
+from keras_fcn.remedies import spell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,10 +90,7 @@ def write_onnx(model, path, classes):
     """Write an ONNX file, with the classes in its properties."""
     import onnx
 
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # Keras asks for `np.object`
-        model.export(str(path), format="onnx", verbose=False)
+    convert_to_onnx(model, path, spell("format", "openvino"))
     proto = onnx.load(path)
     _name(proto.graph)
     onnx.helper.set_model_props(proto, {"classes": dump(classes)})
