@@ -69,6 +69,9 @@ VGG16 = {
     "description": "the contracting path from VGG16 on ImageNet (Simonyan and Zisserman, 2015)",
     "licence": "of VGG16's weights: Creative Commons Attribution",
 }
+# What a card says of single commands: how far one came that would give another network, run to
+# its end, and the sha256 of the file that shipped then, on which one began.
+BY_COMMAND = ("stopped", "began_on")
 STORES = {16: save_half_precision, 8: save_eight_bit}
 
 
@@ -88,7 +91,9 @@ def find_stages(run):
     weights = str(record["parameters"]["weights"])
     earlier = []
     if weights in keras_fcn.pretrained():
-        earlier = list_stages(keras_fcn.pretrained()[weights])
+        card = keras_fcn.pretrained()[weights]
+        earlier = list_stages(card)
+        record["began_on"] = {card["name"]: card["sha256"]}
     elif weights.endswith(".keras"):
         earlier = find_stages(Path(weights).parent)
     return [*earlier, record if "result" in record else describe_stopped(run, record)]
@@ -97,10 +102,10 @@ def find_stages(run):
 def list_stages(card):
     """Return what the card of weights that ship says of their commands, as records of runs."""
     stages = [{"command": command, "result": {"seconds": 0}} for command in card["commands"]]
-    for number, stopped in card.get("stopped", {}).items():
-        stages[int(number) - 1]["stopped"] = stopped
+    for entry in BY_COMMAND:
+        for number, said in card.get(entry, {}).items():
+            stages[int(number) - 1][entry] = said
     stages[0]["result"]["seconds"] = 60 * card["training_minutes"]  # of all
-    stages[-1]["ships"] = {card["name"]: card["sha256"]}
     return stages
 
 
@@ -112,20 +117,17 @@ def describe_stopped(run, record):
     return {**record, "result": {"file": "best.keras", "seconds": seconds}, "stopped": stopped}
 
 
-def list_stopped(stages):
-    """Return the card's entry on commands that would give another network, run to their end."""
-    stopped = {
-        str(number): stage["stopped"]
-        for number, stage in enumerate(stages, start=1)
-        if "stopped" in stage
+def list_by_command(stages):
+    """Return the card's entries on single commands, by their number, from 1."""
+    entries = {
+        entry: {
+            str(number): stage[entry]
+            for number, stage in enumerate(stages, start=1)
+            if entry in stage
+        }
+        for entry in BY_COMMAND
     }
-    return {"stopped": stopped} if stopped else {}
-
-
-def describe_start(stages):
-    """Return the card's entry on the file that shipped before, if the last command began on one."""
-    start = [stage["ships"] for stage in stages if "ships" in stage]
-    return {"began_on": start[0]} if start else {}
+    return {entry: said for entry, said in entries.items() if said}
 
 
 def hide_folders(command):
@@ -255,8 +257,7 @@ def main():
         **({"objects": objects} if objects else {}),
         "test_time_augmentation": data["test_time_augmentation"],
         "commands": [hide_folders(stage["command"]) for stage in stages],
-        **list_stopped(stages),
-        **describe_start(stages),
+        **list_by_command(stages),
         "seed": record["seed"],
         "hardware": options.hardware,
         "training_minutes": round(sum(stage["result"]["seconds"] for stage in stages) / 60),
