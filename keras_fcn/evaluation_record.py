@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from keras_fcn.atomic import remove_leftovers, replacing, write_json
+from keras_fcn.atomic import parse_json, remove_leftovers, replacing, write_json
 from keras_fcn.inference.ledger import check_same, read_record
 
 FOLDER, RUN, COUNTS = ".scored", "run.json", "counts.jsonl"
@@ -65,7 +64,7 @@ class Scored:
         try:
             with np.load(self.folder / f"{digest}.npz") as arrays:
                 return [Image.fromarray(arrays[f"arr_{n}"]) for n in range(len(arrays.files))]
-        except (OSError, ValueError, LookupError, zipfile.BadZipFile):  # drawn again
+        except Exception:  # of NumPy, zip or Pillow, for a damaged file: they are drawn again
             return None
 
     def _read_counts(self):
@@ -74,10 +73,11 @@ class Scored:
         counts = {}
         for line in text[: text.rfind("\n") + 1].splitlines():
             try:
-                name, digest, values = json.loads(line)
-            except ValueError:  # damaged: it is scored again
+                name, digest, values = parse_json(line)
+            except (ValueError, TypeError):  # damaged: it is scored again
                 continue
-            counts[name, digest] = values
+            if [type(name), type(digest), type(values)] == [str, str, list]:
+                counts[name, digest] = values
         return counts
 
 

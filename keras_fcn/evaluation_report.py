@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from keras_fcn.atomic import replacing, write_json
+from keras_fcn.atomic import open_table, parse_json, replacing, write_json
 from keras_fcn.inference.pictures import draw_outlines, to_bytes
 from keras_fcn.lock import locked
 from keras_fcn.visualize import VOID_COLOR, error_map, paint, write_png
@@ -135,7 +134,7 @@ def _to_rgb(image):
 def _check_ours(folder):
     """Raise for files that would be replaced, and that are not of an evaluation before."""
     try:
-        record = json.loads((folder / RECORD).read_text())
+        record = parse_json((folder / RECORD).read_text())
     except (FileNotFoundError, ValueError):
         record = None
     ours = isinstance(record, dict) and "images" in record
@@ -148,7 +147,7 @@ def _check_ours(folder):
 
 
 def _write_table(path, rows):
-    with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as beside, open_table(beside, "w") as file:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 

@@ -152,6 +152,7 @@ def test_full_disk_names_the_file(monkeypatch, capsys, tmp_path):
         (PermissionError(errno.EPERM, "x", "a"), "`chmod u+rwX` does.\n"),
         (OSError(errno.EROFS, "x", "a/.lock"), "'a' should lie on a disk that can be written to"),
         (OSError(errno.EDQUOT, "x", "a.png"), "The disk is full, and 'a.png'"),
+        (OSError(errno.ENOSPC, "x", "a/.writing-1"), "The disk is full, and 'a' could not"),
         (FileExistsError(errno.EEXIST, "x", "a"), "'a' should be a folder, and is a file."),
         (NotADirectoryError(errno.ENOTDIR, "x", "a/b"), "'a/b' should be a folder or lie in one"),
         (IsADirectoryError(errno.EISDIR, "x", "a/b"), "'a/b' should be a file, and is a folder."),

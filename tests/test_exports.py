@@ -15,6 +15,7 @@ import keras_fcn
 from keras_fcn import commands
 from keras_fcn.classes import Classes
 from keras_fcn.exports import open_export
+from keras_fcn.exports.formats import parse
 from keras_fcn.exports.table import FORMATS as TABLE
 
 FORMATS = {"saved_model": "", "onnx": ".onnx", "litert": ".tflite", "openvino": ".xml"}
@@ -346,6 +347,23 @@ def test_opens_only_what_export_wrote(tmp_path):
     model.export(str(tmp_path / "plain.onnx"), format="onnx", verbose=False)
     with pytest.raises(ValueError, match="holds none"):
         open_export(tmp_path / "plain.onnx")
+
+
+@pytest.mark.parametrize("suffix", [kind.suffix for kind in TABLE.values()])
+@pytest.mark.parametrize("content", [b"", b"no network", b"PK\3\4", b"\0" * 500])
+def test_damaged_files_are_named(suffix, content, tmp_path):
+    path = tmp_path / f"model{suffix}"
+    file = path if suffix else path / "saved_model.pb"
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"should be whole.*'{path}', but .*Export the model"):
+        open_export(path)
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "[]", '{"names": 5}', '{"names": []}'])
+def test_classes_that_are_damaged_are_told(text):
+    with pytest.raises(ValueError):
+        parse(text)
 
 
 def test_command(tmp_path, monkeypatch, capsys):

@@ -5,7 +5,7 @@ import pytest
 from conftest import randomize
 from scipy import ndimage
 
-from keras_fcn import UNet
+from keras_fcn import UNet, set_classes
 from keras_fcn.classes import Classes
 from keras_fcn.inference.objects import (
     ObjectSettings,
@@ -134,3 +134,13 @@ def test_thresholds_are_chosen_by_f1(rng, monkeypatch):
         choose_thresholds(model, [(None, np.zeros_like(truth))])
     chosen = choose_thresholds(model, [(None, np.zeros_like(truth)), (None, truth)])
     assert chosen["border"] == 2
+
+
+def test_settings_that_are_none_are_refused():
+    model = UNet(num_classes=2, filters=(4, 8))
+    for objects, message in (({"size": 5}, "those of `ObjectSettings`"), ({"neck": "x"}, "`neck`")):
+        set_classes(model, Classes("ab", objects=objects))
+        with pytest.raises(ValueError, match=message):
+            ObjectSettings.of(model)
+    set_classes(model, Classes("ab", objects={"neck": 2}))
+    assert ObjectSettings.of(model).neck == 2

@@ -1137,7 +1137,7 @@ ELSEWHERE = {
     "The zoo knows maps whose pixels": "exports::test_a_converted_classifier",
     "The zoo asks how much of the image":
         "bioimageio::test_the_zoo_takes_no_network_in_which_all_pixels_meet",
-    "A file that `keras_fcn.export` wrote holds": "exports::test_the_file_knows_its_classes",
+    "An exported file should be whole": "exports::test_the_file_knows_its_classes",
     "should be one that the processor computes in.":
         "engines::test_bfloat16_needs_the_engine_and_the_processor",
     "The engine … should give Keras's scores.": "engines::test_an_engine_that_is_wrong_is_refused",
@@ -1187,6 +1187,9 @@ ELSEWHERE = {
     "The log should have a row of numbers": "training::test_a_damaged_log_is_kept_beside",
     "The labels should be 0 to …, or the ignore label":
         "training::test_classes_are_asked_for_as_they_were_given",
+    "should hold the files of the search.":
+        "tuning::test_files_of_a_kill_in_the_middle_are_set_right",
+    "The settings of objects should be those": "objects::test_settings_that_are_none_are_refused",
     "The search should be done.": "tuning::test_search_survives_kill_9_and_the_best_is_trained",
     "A search should have left": "tuning::test_search_survives_kill_9_and_the_best_is_trained",
     "The images should have … channels, as `input_shape":

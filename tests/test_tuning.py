@@ -488,6 +488,25 @@ def test_files_of_a_kill_in_the_middle_are_set_right(tmp_path):
     assert not tmp_path.exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"../../gone.json": "{}"}', r"Received: '\.\./\.\./gone\.json'"),
+        ('{"/tmp/gone.json": "{}"}', r"Received: '/tmp/gone\.json'"),
+        ('{"trial_0/../../a.json": "{}"}', "should hold the files of the search"),
+        ('{"oracle.json": 5}', "should hold the files of the search"),
+        ('{"oracle', "should be JSON"),
+    ],
+)
+def test_a_search_of_strangers_writes_nothing_elsewhere(tmp_path, text, message):
+    folder = tmp_path / "run" / "search"
+    (folder / "trial_0").mkdir(parents=True)
+    (folder / "state.json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        restore_state(folder)
+    assert sorted(path.name for path in tmp_path.rglob("*.json")) == ["state.json"]
+
+
 def test_trials_are_described():
     hp = fixed(**{"width": 8, "tuner/initial_epoch": 4})  # Hyperband's second round
     trial = keras_tuner.engine.trial.Trial(hp, "07", status="COMPLETED")

@@ -5,6 +5,7 @@ The modules import what is heavy when they run, so that help and errors of usage
 
 import argparse
 import contextlib
+import io
 import os
 import re
 import shutil
@@ -48,6 +49,8 @@ def main(arguments=None):
     options = parser.parse_args([_expand_home(word) for word in words])
     if arguments is None:
         signal.signal(signal.SIGTERM, _end)
+        if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
+            sys.stdout.reconfigure(errors="backslashreplace")
     with on_the_command_line(), warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)  # printed, whatever Python was told of them
         warnings.showwarning = _show_warning

@@ -38,8 +38,8 @@ def is_expected(error: Exception) -> bool:
 def explain(error: Exception) -> str:
     """Return the message of an error that `is_expected`."""
     if _is_full_disk(error):
-        name = getattr(error, "filename", None)  # none of TensorFlow's
-        file = f"'{name}'" if name else "the output"
+        named = getattr(error, "filename", None)  # none of TensorFlow's
+        file = f"'{_place(error)[0]}'" if named else "the output"
         return (
             f"The disk is full, and {file} could not be written. Make room and run the same "
             "command again, or write to another disk."
@@ -50,13 +50,19 @@ def explain(error: Exception) -> str:
             "(--tile-size 512), or train on smaller crops or batches, as the command has it."
         )
     if isinstance(error, OSError) and error.errno in PATHS and error.filename:
-        path = Path(os.fsdecode(error.filename))
-        inside = path.name.startswith(BESIDE)
-        return f"'{path.parent if inside else path}' {PATHS[error.errno][inside]}"
+        place, inside = _place(error)
+        return f"'{place}' {PATHS[error.errno][inside]}"
     if _is_op(error):
         inner = INNER.search(str(error))
         return inner[1] if inner else _first_line(error)
     return str(error)
+
+
+def _place(error):
+    """Return the path of an error, and whether it is a folder in which something was written."""
+    path = Path(os.fsdecode(error.filename))
+    inside = path.name.startswith(BESIDE)
+    return path.parent if inside else path, inside
 
 
 def _is_full_disk(error):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from keras_fcn.atomic import write_json
+from keras_fcn.atomic import parse_json, write_json
 from keras_fcn.classes import Classes
 from keras_fcn.inference.engines import convert_to_onnx
 from keras_fcn.remedies import spell
@@ -53,14 +53,11 @@ def dump(classes):
     return json.dumps(classes.to_config())
 
 
-def parse(text, path):
+def parse(text):
     """Return the classes of a file, from the text in it."""
     if text is None:
-        raise ValueError(
-            f"A file that `keras_fcn.export` wrote holds its classes. Received: '{path}', which "
-            "holds none. Export the model again."
-        )
-    return Classes.from_config(json.loads(text))
+        raise ValueError("of classes it holds none")
+    return Classes.from_config(parse_json(text))
 
 
 def _read(path):
@@ -79,7 +76,7 @@ def open_saved_model(path):
     """Open a SavedModel as an `Exported`."""
     import tensorflow as tf
 
-    classes = parse(_read(path / "assets.extra" / "classes.json"), path)
+    classes = parse(_read(path / "assets.extra" / "classes.json"))
     loaded = tf.saved_model.load(str(path))  # its function alone would lose the weights
     _, arguments = loaded.signatures["serve"].structured_input_signature
     channels = next(iter(arguments.values())).shape[-1]
@@ -119,7 +116,7 @@ def open_onnx(path):
     options.enable_cpu_mem_arena = False  # it keeps the memory of the largest image
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     images_input = session.get_inputs()[0]
-    classes = parse(session.get_modelmeta().custom_metadata_map.get("classes"), path)
+    classes = parse(session.get_modelmeta().custom_metadata_map.get("classes"))
     return Exported(
         lambda images: session.run(None, {images_input.name: images})[0],
         classes,
@@ -153,7 +150,7 @@ def open_openvino(path):
     compiled = core.compile_model(model, "CPU", settings)
     return Exported(
         lambda images: compiled.infer_new_request({0: images})[0],
-        parse(text, path),
+        parse(text),
         model.input(0).partial_shape[-1].get_length(),
     )
 
@@ -193,4 +190,4 @@ def open_litert(path):
             return interpreter.get_tensor(maps_index)
 
     channels = int(details["shape_signature"][-1])
-    return Exported(predict, parse(_read(litert_classes(path)), path), channels)
+    return Exported(predict, parse(_read(litert_classes(path))), channels)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_fcn.exports import bioimageio, formats, integers
+from keras_fcn.inference.engines import first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +94,15 @@ def open_export(path: str | os.PathLike) -> formats.Exported:
             f"Received: '{path}'."
         )
     check_packages(name, (FORMATS[name].runtime,))
-    return FORMATS[name].open(path)
+    try:
+        return FORMATS[name].open(path)
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # the runtimes raise whatever they do
+        raise ValueError(
+            "An exported file should be whole, with its classes, as `keras_fcn.export` wrote it. "
+            f"Received: '{path}', but {first_line(error)} Export the model again."
+        ) from error
 
 
 def check_packages(name, packages):

@@ -1,14 +1,13 @@
 """What is written of a prediction, and as files of which kind."""
 
 import contextlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from keras_fcn.arguments import suggest
-from keras_fcn.atomic import replacing
+from keras_fcn.atomic import parse_json, replacing
 from keras_fcn.inference.addresses import opened
 from keras_fcn.inference.ledger import RECORD
 from keras_fcn.inference.memory import release
@@ -107,7 +106,7 @@ def is_ours(path: Path, output: Path, name: str) -> bool:
 def is_recorded(output: Path, name: str) -> bool:
     """Return whether the record of a folder says that files of a format are written there."""
     try:
-        return name in json.loads((output / RECORD).read_text())["output_format"]
+        return name in parse_json((output / RECORD).read_text())["output_format"]
     except (OSError, ValueError, LookupError, TypeError):
         return False
 

@@ -1,14 +1,16 @@
 """What is done in an output folder: so that the same run goes on, and another is refused."""
 
+import contextlib
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 
-from keras_fcn.atomic import as_json, replacing, write_json
+from keras_fcn.atomic import as_json, open_table, parse_json, replacing, write_json
 from keras_fcn.inference.addresses import below
 
 RECORD = "predictions.json"
@@ -154,7 +156,7 @@ def fingerprint(model: keras.Model) -> str:
 def read_record(path: Path) -> dict | None:
     """Return the record of a run before, or None where there is none of ours."""
     try:
-        record = json.loads(path.read_text())
+        record = parse_json(path.read_text())
     except (FileNotFoundError, ValueError):
         return None
     return record if isinstance(record, dict) and "weights" in record else None
@@ -173,17 +175,20 @@ def _read(path, header):
     if not path.is_file():
         return []
     # what a spreadsheet has saved otherwise holds none of our lines
-    text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
+    with open_table(path) as file:
+        text = file.read().replace("\0", "")
     whole = text[: text.rfind("\n") + 1]
-    lines = list(csv.reader(whole.splitlines()))
+    lines: list[list[str]] = []
+    with contextlib.suppress(csv.Error):  # a quote without its other swallows what follows
+        lines.extend(csv.reader(io.StringIO(whole, newline="")))  # names may hold line breaks
     return [line for line in lines[1:] if len(line) == len(header)]
 
 
 def _write(path, header, lines):
-    with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as beside, open_table(beside, "w") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *lines])
 
 
 def _append(path, lines):
-    with path.open("a", newline="", encoding="utf-8") as file:
+    with open_table(path, "a") as file:
         csv.writer(file, lineterminator="\n").writerows(lines)

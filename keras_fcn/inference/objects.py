@@ -71,7 +71,13 @@ class ObjectSettings:
         """Return what `of` returns of a model with these classes, as of an exported file."""
         names = [name.lower() for name in classes.names]
         border = names.index("border") if "border" in names else None
-        return cls(**{"border": border, **(classes.objects or {})})
+        try:
+            return cls(**{"border": border, **(classes.objects or {})})
+        except TypeError as error:  # of a name that is no setting
+            raise ValueError(
+                "The settings of objects should be those of `ObjectSettings`. Received: "
+                f"{classes.objects}. Give the model others by `keras_fcn.set_classes`."
+            ) from error
 
 
 def find_objects(probabilities: np.ndarray, settings: ObjectSettings | None = None) -> np.ndarray:

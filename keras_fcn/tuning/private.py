@@ -5,13 +5,13 @@ keeps less in them than it needs to go on as if nothing had happened. What is me
 test each, which says what KerasTuner has changed if it fails.
 """
 
-import json
+import re
 import shutil
 
 import keras_tuner
 import numpy as np
 
-from keras_fcn.atomic import write_json
+from keras_fcn.atomic import read_json, write_json
 
 
 class GridSearch(keras_tuner.GridSearch):
@@ -46,6 +46,7 @@ TUNERS = {
     "bayesian": BayesianOptimization,
     "grid": GridSearch,
 }
+FILES = r"(trial_\w+/trial|\w+)\.json"  # of KerasTuner, in the folder of a search
 
 
 def save_state(folder):
@@ -62,9 +63,14 @@ def restore_state(folder):
     if not state.exists():
         shutil.rmtree(folder, ignore_errors=True)
         return
-    files = json.loads(state.read_text())
+    files = read_json(state)
     for path in folder.glob("trial_*/trial.json"):
         if str(path.relative_to(folder)) not in files:
             path.unlink()
     for name, text in files.items():
+        if not re.fullmatch(FILES, name) or not isinstance(text, str):
+            raise ValueError(
+                f"'{state}' should hold the files of the search. Received: {name!r}. Put it back "
+                "from a copy, or choose another folder."
+            )
         (folder / name).write_text(text)
