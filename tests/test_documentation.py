@@ -121,8 +121,10 @@ def run_page(page):
     return namespace
 
 
-# Pages on which networks that ship are trained, exported or quantised: small ones do it here.
-LARGE = ["README.md", "docs/guides/deployment.md", "docs/guides/speed.md"]
+# Pages on which networks that ship are trained, exported or quantised, or predict over and over:
+# small ones do it here. On the others they are those that ship.
+LARGE = ["README.md"]
+LARGE += [f"docs/guides/{name}.md" for name in ("deployment", "large_images", "objects", "speed")]
 
 
 @pytest.mark.slow
