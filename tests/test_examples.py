@@ -15,7 +15,12 @@ pytestmark = pytest.mark.xdist_group("examples")
 
 # script, arguments, text of the output, width of the picture
 EXAMPLES = [
-    ("finetune_few_images", "--epochs 1 --steps 1 --seeds 1", "| unet_camvid, fine-tuned |", 700),
+    (
+        "finetune_few_images",
+        "--epochs 1 --steps 1 --seeds 1",
+        "| 20 images, from unet_vgg16_camvid |",
+        700,
+    ),
     ("finetune_imagenet", "--weights none --epochs 1 --steps 1", "All layers, at a", 1200),
     ("own_classifier", "--epochs 1", "shapes are told right", 640),
     ("predict_large_image", "--height 256 --width 320 --tile-size 128", "The same class at", 320),
