@@ -6,7 +6,8 @@
 Where the run went on from the model of another, the card has the commands of both, and says how
 far one came that was stopped before its end; call it from the folder where they ran, if their
 paths are relative. Where it began on weights that ship, those of their card come first, and it has
-the sha256 of their file as it was. Writes `NAME.weights.h5`, its kernels in half precision or, with
+the sha256 of their file as it was. Of a run its best epoch by mean IoU is taken, or with `--last`
+its last, as the card then says. Writes `NAME.weights.h5`, its kernels in half precision or, with
 `--bits 8`, in eight bits, and `NAME.json` into `--output`. The scores on the card are those of that
 file on the validation images of the run, whole, with and without test-time augmentation. Thresholds
 of cells and objects are chosen on the same images.
@@ -69,9 +70,11 @@ VGG16 = {
     "description": "the contracting path from VGG16 on ImageNet (Simonyan and Zisserman, 2015)",
     "licence": "of VGG16's weights: Creative Commons Attribution",
 }
+LAST = "last.keras"
 # What a card says of single commands: how far one came that would give another network, run to
-# its end, and the sha256 of the file that shipped then, on which one began.
-BY_COMMAND = ("stopped", "began_on")
+# its end, the sha256 of the file that shipped then, on which one began, and what of its run was
+# taken, if not its `model.keras`.
+BY_COMMAND = ("stopped", "began_on", "took")
 STORES = {16: save_half_precision, 8: save_eight_bit}
 
 
@@ -216,6 +219,9 @@ def main():
     parser.add_argument("--data", required=True)
     parser.add_argument("--hardware", required=True, help="on which the run took its time")
     parser.add_argument("--output", type=Path, default=Path("weights"))
+    parser.add_argument(
+        "--last", action="store_true", help="of the epochs, not the best by mean IoU"
+    )
     parser.add_argument("--bits", type=int, choices=sorted(STORES), default=16, help="of kernels")
     options = parser.parse_args()
     dataset = options.name.rpartition("_")[2]
@@ -224,6 +230,8 @@ def main():
     record = stages[-1]
     if "stopped" in record:
         parser.error(f"{options.run} has no end; repeat its command, which goes on")
+    if options.last:
+        record["result"]["file"], record["took"] = LAST, f"the last epoch, {LAST}"
     origins = [data, *([VGG16] if "--weights" in stages[0]["command"] else [])]
     parameters = record["parameters"]
     trained = options.run / record["result"]["file"]
