@@ -323,9 +323,9 @@ def test_what_is_scored_is_not_predicted_again(model, pairs, tmp_path, monkeypat
             evaluate(model, named, output=tmp_path / "out")
         assert predicted == SIZES[:2]
         assert files(tmp_path / "out") == [".scored"]
-    # killed in the middle of a line
+    # what is damaged, and killed in the middle of a line
     with (tmp_path / "out/.scored/counts.jsonl").open("a") as file:
-        file.write('["photo 2", "ab')
+        file.write("5\n[[], [], []]\n" + "[" * 100_000 + '\n["photo 2", "ab')
     leave_half(tmp_path / "out" / ".scored", "a.npz")
     predicted = count_predictions(monkeypatch)
     assert evaluate(model, named, output=tmp_path / "out") == expected
@@ -345,8 +345,13 @@ def test_what_is_scored_is_not_predicted_again(model, pairs, tmp_path, monkeypat
 def test_pictures_that_are_gone_are_drawn_again(model, pairs, tmp_path):
     evaluate(model, pairs, output=tmp_path)
     before = contents(tmp_path)
-    for data in (b"no archive", None):
+    for change in (
+        lambda _: b"no archive",
+        lambda data: data[:60] + b"\xff" * 60 + data[120:],  # within what is compressed
+        lambda _: None,
+    ):
         for file in (tmp_path / ".scored").glob("*.npz"):
+            data = change(file.read_bytes())
             file.unlink()
             if data:
                 file.write_bytes(data)

@@ -3,9 +3,13 @@
 import csv
 import dataclasses
 import errno
+import io
 import json
 import os
+import shutil
+import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +23,7 @@ from PIL import Image
 from keras_fcn import UNet, fully_convolutional, predict_folder, predict_image
 from keras_fcn.catalogue import classes_of, set_classes
 from keras_fcn.classes import Classes
+from keras_fcn.commands import main
 from keras_fcn.datasets.masks import read_mask
 from keras_fcn.inference import folders, results
 from keras_fcn.inference.objects import ObjectSettings, find_objects
@@ -57,6 +62,24 @@ def table(path):
 
 def files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_names_that_are_no_text_and_names_of_two_lines(model, photos, tmp_path, monkeypatch):
+    names = [os.fsdecode(b"Stra\xdfe"), "two\nlines", "a\u2028b"]  # of Windows, as Linux unpacks it
+    for name in names:
+        shutil.copy(photos / "a.png", photos / f"{name}.png")
+    (photos / f"{names[0]}2.png").write_text("no image")
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    model.save(tmp_path / "model.keras")
+    line = ["predict", str(photos), "--weights", str(tmp_path / "model.keras")]
+    monkeypatch.setattr(sys, "argv", ["keras-fcn", *line, "--output", str(tmp_path / "out")])
+    monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    for number in range(2):
+        assert main() == 1
+        assert (b"6 were done before" in shown.buffer.getvalue()) == (number == 1)
+    assert all((tmp_path / "out" / f"{name}.png").exists() for name in names)
+    assert len((tmp_path / "out" / "errors.csv").read_bytes().splitlines()) == 2
 
 
 def test_files_of_other_kinds_are_told(photos, tmp_path):
@@ -166,7 +189,8 @@ def test_a_line_cut_short_is_none(model, photos, tmp_path):
 def test_a_table_of_a_spreadsheet_is_written_anew(model, photos, tmp_path):
     output = tmp_path / "out"
     predict_folder(model, photos / "a.png", output)
-    for data in ("file;image\na;Straße\n".encode("latin-1"), b"f\0i\0l\0e\0\n\0\n"):
+    quote = b'file,image\n"' + b"a,b\n" * 2**16  # it swallows more than one field may hold
+    for data in ("file;image\na;Straße\n".encode("latin-1"), b"f\0i\0l\0e\0\n\0\n", quote):
         (output / "summary.csv").write_bytes(data)
         assert len(predict_folder(model, photos / "a.png", output).done) == 1
         assert len(table(output / "summary.csv")) == 2
