@@ -63,6 +63,26 @@ def test_two_classes_are_parted_at_their_necks(channels, rng):
     assert object_f1(truth, objects) == 1
 
 
+def test_necks_part_what_the_border_class_does_not(rng):
+    """Of a border between two disks the network sees nothing, and of the others all."""
+    truth = disks(TOUCHING, 9)
+    scores = border_probabilities(truth, rng)
+    seen = border_probabilities((truth > 0).astype("int32"), rng)
+    scores[:, 20:37] = seen[:, 20:37]
+    objects = find_objects(scores, ObjectSettings(border=2))
+    assert objects.max() == 4
+    assert object_f1(truth, objects) == 1
+    assert find_objects(scores, ObjectSettings(border=2, neck=20)).max() == 3
+
+
+def test_rough_outlines_make_no_objects(rng):
+    """Each pixel of a ragged outline makes a ridge of the depth, and ridges meet in middles."""
+    rows, columns = np.indices((40, 100))
+    far = np.hypot((rows - 20) / 6, (columns - 50) / 40) + rng.uniform(-0.2, 0.2, rows.shape)
+    objects = find_objects(np.where(far < 1, 0.9, 0.1)[..., None], ObjectSettings(minimum_area=20))
+    assert objects.max() == 1
+
+
 def test_objects_of_several_classes():
     """Two that touch are two, for they are of different classes."""
     scores = np.zeros((10, 12, 3))
@@ -127,6 +147,7 @@ def test_thresholds_are_chosen_by_f1(rng, monkeypatch):
     model.get_layer("predictions").classes = Classes(("background", "nucleus", "border"))
     chosen = choose_thresholds(model, [(None, truth)])
     assert chosen["border"] == 2
+    assert chosen.keys() == dataclasses.asdict(ObjectSettings()).keys()
     assert object_f1(truth, find_objects(scores, ObjectSettings(**chosen))) == 1
     with pytest.raises(ValueError, match="at least one image"):
         choose_thresholds(model, [])

@@ -16,9 +16,11 @@ from keras_fcn.remedies import choose
 
 # What `choose_thresholds` tries, one after the other.
 GRIDS = (
-    {"threshold": (0.3, 0.5, 0.6, 0.7, 0.8, 0.9), "seed_threshold": (0.0, 0.2, 0.4, 0.6, 0.8)},
+    {"seed_threshold": (0.0, 0.2, 0.4, 0.6, 0.8), "neck": (1.0, 2.0, 3.0)},
+    {"threshold": (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)},
     {"minimum_area": (0, 10, 20, 40, 80)},
 )
+SMOOTHING = 1  # pixels: the standard deviation of a filter on the depth of what is inside
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +35,8 @@ class ObjectSettings:
         minimum_area: objects of fewer pixels are left out.
         border: number of the class that parts touching objects, or None.
         background: number of the class of no object.
-        neck: without a border class, an object is cut where it is narrower, by as many
-            pixels on each side, than on both sides of it.
+        neck: an object is cut where it is narrower, by as many pixels on each side, than
+            on both sides of it; with a border class, what this leaves of an object.
     """
 
     threshold: float = 0.5
@@ -84,10 +86,9 @@ def find_objects(probabilities: np.ndarray, settings: ObjectSettings | None = No
     """Find the objects in the probabilities of the classes, and number them.
 
     Every object grows from a seed over the pixels that are not background, by a
-    watershed, until it meets another. Seeds are what is surely inside: with a border
-    class where the object's class stands out of it; without one the middles of what the
-    threshold leaves, so that two discs that touch are two. What has no seed is an object
-    of its own.
+    watershed, until it meets another. Seeds are the middles of what is surely inside, so
+    that two discs that touch are two; with a border class that is where the object's
+    class stands out of it. What has no seed is an object of its own.
 
     Args:
         probabilities: float array `(height, width, channels)` in [0, 1]; one channel is
@@ -164,10 +165,9 @@ def choose_thresholds(
         **options: those of `predict_image`.
 
     Returns:
-        Dict for the `objects` of `keras_fcn.Classes`: `threshold`,
-        `seed_threshold`, `minimum_area`, and `border` and `background`. Store it in the
-        model by `keras_fcn.catalogue.set_classes(model, dataclasses.replace(
-        classes_of(model), objects=chosen))`.
+        Dict for the `objects` of `keras_fcn.Classes`, the fields of `ObjectSettings`.
+        Store it in the model by `keras_fcn.catalogue.set_classes(model,
+        dataclasses.replace(classes_of(model), objects=chosen))`.
 
     Raises:
         ValueError: without any pair, or any object.
@@ -181,9 +181,7 @@ def choose_thresholds(
             "Some instance map should number an object, or all thresholds are alike. Received: "
             f"{len(known)} of background alone. Add images with objects."
         )
-    chosen = dataclasses.asdict(choose_settings(known, ObjectSettings.of(model)))
-    del chosen["neck"]
-    return chosen
+    return dataclasses.asdict(choose_settings(known, ObjectSettings.of(model)))
 
 
 def choose_settings(
@@ -244,29 +242,35 @@ def _inside(probabilities, settings):
 
 def _seeds(foreground, inside, settings):
     """Return the numbered seeds, and the landscape that a watershed floods from them."""
-    from scipy import ndimage
-    from skimage.morphology import h_maxima
-
     best = inside.argmax(-1)
     seeds = np.zeros(foreground.shape, "int32")
     landscape = -inside.max(-1)
     for label in range(inside.shape[-1]):
         sure = foreground & (best == label) & (inside[..., label] > settings.seed_threshold)
-        if settings.border is None:
-            depth = ndimage.distance_transform_edt(np.pad(sure, 1))[1:-1, 1:-1]
-            landscape = np.where(sure, -depth, landscape)
-            sure = sure & (h_maxima(depth, settings.neck) > 0) if sure.any() else sure
-        pieces, _ = ndimage.label(sure)
-        if settings.border is not None:
-            pieces = _without_specks(pieces, settings.minimum_area / 4)
-        seeds = np.where(pieces > 0, pieces + seeds.max(), seeds)
+        if not sure.any():
+            continue  # of what is flat `h_maxima` makes one maximum
+        middles, depth = _middles(sure, settings)
+        landscape = np.where(sure, -depth, landscape)
+        seeds = np.where(middles > 0, middles + seeds.max(), seeds)
     return seeds, landscape
 
 
-def _without_specks(pieces, area):
-    """Remove pieces so small that they would carve a hole into an object."""
+def _middles(sure, settings):
+    """Return the numbered middles of what is surely inside, and how deep its pixels are."""
+    from scipy import ndimage
+    from skimage.morphology import h_maxima
+
+    pieces, _ = ndimage.label(sure)
     areas = np.bincount(pieces.ravel())
-    return np.where(areas[pieces] < area, 0, pieces)
+    sure = sure & (areas >= settings.minimum_area / 4)[pieces]  # specks carve holes into objects
+    depth = ndimage.distance_transform_edt(np.pad(sure, 1))[1:-1, 1:-1]
+    # each pixel on an outline makes a ridge, and where ridges meet, a middle
+    depth = ndimage.gaussian_filter(depth, SMOOTHING)
+    touching = np.ones((3, 3))  # at corners, too, as `h_maxima` has it
+    middles, count = ndimage.label(sure & (h_maxima(depth, settings.neck) > 0), touching)
+    # what is nowhere as deep as a neck is a middle as a whole
+    shallow = ~np.isin(pieces, pieces[middles > 0])
+    return np.where(sure & shallow, pieces + count, middles), depth
 
 
 def _add_seedless(seeds, foreground):
