@@ -1,13 +1,9 @@
 """What the pixels of a file leave open: whether they are dark or of few bits, and transparency."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from keras_fcn.datasets.rasters import Raster
 from keras_fcn.remedies import choose, spell
-
-if TYPE_CHECKING:
-    from keras_fcn.datasets.images import Raster
 
 WHITE = 65535  # of 16-bit pixels, where neither the caller nor the file says
 DARK_BITS = 14  # 16-bit images that use no more are asked about
@@ -19,7 +15,7 @@ TRANSPARENT = (
 )
 
 
-def largest_pixel(raster: "Raster") -> int | None:
+def largest_pixel(raster: Raster) -> int | None:
     """Return the largest of integer pixels of more than 8 bits, where no white is stated."""
     pixels = raster.pixels[..., :-1] if raster.alpha else raster.pixels
     deep = pixels.dtype.kind in "iu" and pixels.dtype.itemsize > 1 and raster.white is None
@@ -31,13 +27,13 @@ def is_dark(largest: int) -> bool:
     return 0 < largest < 2**DARK_BITS
 
 
-def dark_question(raster: "Raster") -> str | None:
+def dark_question(raster: Raster) -> str | None:
     """Return what to say of a raster whose pixels seem to be those of a camera of fewer bits."""
     largest = largest_pixel(raster)
     return dark_message(largest) if largest is not None and is_dark(largest) else None
 
 
-def is_see_through(raster: "Raster") -> bool:
+def is_see_through(raster: Raster) -> bool:
     """Return whether pixels are transparent; `TRANSPARENT` says what becomes of them."""
     if not raster.alpha:
         return False

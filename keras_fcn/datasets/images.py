@@ -12,8 +12,9 @@ import numpy as np
 from keras_fcn.arguments import check_reading
 from keras_fcn.datasets.axes import BANDS, bands_last, tiff_bands
 from keras_fcn.datasets.doubts import TRANSPARENT, WHITE, dark_question
-from keras_fcn.datasets.orientation import EXIF_ORIENTATION, INVERSE, as_mask, turned
+from keras_fcn.datasets.orientation import INVERSE, as_mask, turned
 from keras_fcn.datasets.problems import FileError, check_file, reading
+from keras_fcn.datasets.rasters import ONE_BAND, Raster, of_page, of_picture, with_white
 from keras_fcn.datasets.tiffs import (
     TIFF,
     has_alpha,
@@ -21,29 +22,16 @@ from keras_fcn.datasets.tiffs import (
     image_series,
     is_for_pillow,
     open_tiff,
+    orientation_of,
     pixels_of,
-    stated_white,
     white_is_high,
-    white_is_zero,
 )
 from keras_fcn.remedies import spell
 
-MODES = ("L", "I", "I;16", "I;16B", "I;16L", "F", "LA", "RGB", "RGBA")  # taken as they are
 PNG = b"\x89PNG"
 NPY = b"\x93NUMPY"
 
 _pillow_limit = threading.Lock()  # it is a global
-
-
-@dataclasses.dataclass(frozen=True)
-class Raster:
-    """The pixels of a file as they are stored."""
-
-    pixels: np.ndarray  # (height, width, bands), any number type
-    alpha: bool = False  # whether the last band is transparency
-    white: int | None = None  # the largest value that the camera gives, where the file says
-    orientation: int = 1  # of EXIF, not yet heeded
-    white_is_zero: bool = False  # whether the file says that 0 is white
 
 
 def read_image(
@@ -155,7 +143,7 @@ def count_bands(path, max_pixels: int | None = None) -> int:
                     check_count(shape, path, max_pixels)
                     return shape[-1] - has_alpha(file.pages[0])
         with open_header(path, max_pixels) as picture:
-            return 1 if picture.mode in (*MODES[:6], "1", "LA", "La") else 3
+            return 1 if picture.mode in (*ONE_BAND, "1", "LA", "La") else 3
 
 
 def _read_npy(path, max_pixels, channels):
@@ -171,11 +159,10 @@ def _read_npy(path, max_pixels, channels):
 def _read_tiff(path, max_pixels, channels, shown):
     with open_tiff(path) as file:
         page = file.pages[0]
-        turn = page.tags.get("Orientation")
-        orientation = 1 if turn is None else int(turn.value)
         if is_for_pillow(file, page, channels):
             raster = with_white(_read_pillow(path, max_pixels), file, page)
             # Pillow has turned it already
+            orientation = orientation_of(page)
             pixels = turned(raster.pixels, INVERSE.get(orientation, orientation))
             return dataclasses.replace(raster, pixels=pixels, orientation=orientation)
         series, *others = image_series(file)
@@ -183,22 +170,7 @@ def _read_tiff(path, max_pixels, channels, shown):
             raise FileError("frames", path, f"{len(image_pages(file))} images")
         check_count(_series_shape(series, path, channels), path, max_pixels)
         pixels = tiff_bands(pixels_of(series, path), series.axes, path, channels)
-        pixels = white_is_high(page, pixels) if shown else pixels
-        white = stated_white(file, page, pixels)
-        return Raster(pixels, has_alpha(page), white, orientation, white_is_zero(page))
-
-
-def with_white(raster: Raster, file, page) -> Raster:
-    """Return what Pillow has read of a page of tifffile, with what the page says of white."""
-    pixels = raster.pixels
-    if pixels.dtype != np.uint8:  # which Pillow has inverted
-        pixels = white_is_high(page, pixels)
-    return dataclasses.replace(
-        raster,
-        pixels=pixels,
-        white=stated_white(file, page, pixels),
-        white_is_zero=white_is_zero(page),
-    )
+        return of_page(white_is_high(page, pixels) if shown else pixels, file, page)
 
 
 def _series_shape(series, path, channels):
@@ -208,19 +180,7 @@ def _series_shape(series, path, channels):
 
 
 def _read_pillow(path, max_pixels):
-    return raster_of(open_picture(path, max_pixels))
-
-
-def raster_of(picture) -> Raster:
-    """Return the pixels of a loaded picture of Pillow."""
-    orientation = picture.getexif().get(EXIF_ORIENTATION, 1)
-    clear = picture.mode in ("RGBa", "PA") or "transparency" in picture.info
-    if picture.mode not in MODES or (clear and picture.mode in ("L", "RGB")):
-        gray = picture.mode in ("1", "L")
-        picture = picture.convert(("LA" if gray else "RGBA") if clear else "L" if gray else "RGB")
-    pixels = np.asarray(picture)
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    return Raster(pixels, picture.mode in ("LA", "RGBA"), orientation=orientation)
+    return of_picture(open_picture(path, max_pixels))
 
 
 def open_picture(path, max_pixels: int | None = None):

@@ -16,13 +16,14 @@ from keras_fcn.datasets.images import (
 )
 from keras_fcn.datasets.orientation import EXIF_ORIENTATION, turned
 from keras_fcn.datasets.problems import FileError, check_file, reading
-from keras_fcn.datasets.tiffs import TIFF, white_is_zero
+from keras_fcn.datasets.tiffs import TIFF, WHITE_IS_ZERO
 from keras_fcn.remedies import given, spell
 
 GRAY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
 BORDER = 2  # pixels: what of an object is as near to another is border
 SAMPLE_FORMAT, SIGNED = 339, 2  # a TIFF tag, and what it says of signed integers
 BITS = 258  # of a number
+PHOTOMETRIC = 262  # a tag that says which number is white
 SHOWN = 8  # colours that a message lists
 INSTANCES = {"two": ("background", "object"), "border": ("background", "object", "border")}
 
@@ -80,7 +81,7 @@ def examine_mask(path, colors=None, values=None, max_pixels: int | None = None) 
             orientation = picture.getexif().get(EXIF_ORIENTATION, 1)  # of a TIFF Pillow heeds it
             labels = turned(_decode(picture, path, colors), orientation)
             palette = _used(palette_of(picture), labels) if colors is None else None
-            mask = Mask(labels, palette, white_is_zero(picture))
+            mask = Mask(labels, palette, _white_is_zero(picture))
     labels = mask.labels
     if values is not None:
         labels = _look_up(labels, values, path, "unknown value", str)
@@ -310,6 +311,13 @@ def _read_numbers(path, max_pixels):
     return Mask(pixels[..., 0], white_is_zero=raster.white_is_zero)
 
 
+def _white_is_zero(picture):
+    """Whether 0 is white in a picture of Pillow: in a TIFF that says so, or does not say."""
+    if picture.format != "TIFF":
+        return False
+    return picture.tag_v2.get(PHOTOMETRIC, WHITE_IS_ZERO) == WHITE_IS_ZERO
+
+
 def _is_for_pillow(picture, path):
     """Whether Pillow reads the labels of a TIFF; signed ones of 8 bits it takes for unsigned."""
     signed = SIGNED in np.atleast_1d(picture.tag_v2.get(SAMPLE_FORMAT, 1))
@@ -339,7 +347,7 @@ def _check_depth(path, max_pixels):
 def _decode(picture, path, colors):
     """Return the values of a mask, or with `colors` the labels of its colours."""
     is_gif = picture.format == "GIF"
-    is_inverted, bits = white_is_zero(picture), _count_bits(picture, path)
+    is_inverted, bits = _white_is_zero(picture), _count_bits(picture, path)
     picture = _without_alpha(picture, path, keep_palette=colors is None and not is_gif)
     if is_gif and picture.mode != "L":
         pixels = np.asarray(picture.convert("RGB"))

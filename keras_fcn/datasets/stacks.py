@@ -10,27 +10,17 @@ import numpy as np
 
 from keras_fcn.datasets.axes import BANDS, tiff_bands
 from keras_fcn.datasets.doubts import dark_message, is_dark, largest_pixel
-from keras_fcn.datasets.images import (
-    Raster,
-    check_count,
-    load_pixels,
-    open_header,
-    raster_of,
-    to_image,
-    with_white,
-)
+from keras_fcn.datasets.images import check_count, load_pixels, open_header, to_image
 from keras_fcn.datasets.problems import FileError, reading
+from keras_fcn.datasets.rasters import of_page, of_picture, with_white
 from keras_fcn.datasets.tiffs import (
     TIFF,
-    has_alpha,
     image_pages,
     image_series,
     is_for_pillow,
     open_tiff,
     pixels_of,
-    stated_white,
     white_is_high,
-    white_is_zero,
 )
 
 
@@ -133,7 +123,7 @@ def _read_pages(file, path, max_pixels):
             picture.seek(number)
             check_count((picture.height, picture.width), path, max_pixels)
             load_pixels(picture)
-            raster = with_white(raster_of(picture), file, file.pages[number])
+            raster = with_white(of_picture(picture), file, file.pages[number])
             yield dataclasses.replace(raster, orientation=1)  # Pillow has turned it already
 
 
@@ -145,8 +135,6 @@ def _read_series(file, path, channels, max_pixels):
             shape = _images(series, _unread(series), channels).shape
             check_count(shape[1:], path, max_pixels)
             images = white_is_high(page, _images(series, pixels_of(series, path), channels))
-            white = stated_white(file, page, images)
-            turn = page.tags.get("Orientation")
-            orientation = 1 if turn is None else int(turn.value)
+            whole = of_page(images, file, page)
         for pixels in images:
-            yield Raster(pixels, has_alpha(page), white, orientation, white_is_zero(page))
+            yield dataclasses.replace(whole, pixels=pixels)

@@ -15,7 +15,7 @@ from keras_fcn.datasets.problems import FileError
 
 TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 REDUCED, MASK = 1, 4  # bits of `NewSubfileType`
-PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # a tag, and its value where it is left out, too
+WHITE_IS_ZERO = 0  # a value of `PhotometricInterpretation`
 # Compressions that tifffile unpacks by Python's own modules, however much there is in a piece.
 UNPACKERS: dict[int, Callable] = dict.fromkeys((8, 32946, 50013), zlib.decompressobj)
 UNPACKERS[34925] = lzma.LZMADecompressor
@@ -118,16 +118,20 @@ def _check_pieces(series, path):
 
 
 def white_is_zero(page) -> bool:
-    """Return whether a page of tifffile, or a picture of Pillow, says that 0 is white."""
-    if hasattr(page, "photometric"):
-        return int(page.photometric) == WHITE_IS_ZERO
-    return page.format == "TIFF" and page.tag_v2.get(PHOTOMETRIC, WHITE_IS_ZERO) == WHITE_IS_ZERO
+    """Return whether a page of tifffile says that 0 is white."""
+    return int(page.photometric) == WHITE_IS_ZERO
 
 
 def white_is_high(page, pixels):
     """Return integer pixels of which the smallest is black, also where a TIFF has it as white."""
     turned = white_is_zero(page) and pixels.dtype.kind == "u"
     return np.iinfo(pixels.dtype).max - pixels if turned else pixels
+
+
+def orientation_of(page) -> int:
+    """Return the orientation of a page of tifffile, as EXIF numbers it."""
+    turn = page.tags.get("Orientation")
+    return 1 if turn is None else int(turn.value)
 
 
 def has_alpha(page) -> bool:

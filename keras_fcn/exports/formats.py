@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_fcn.atomic import parse_json, write_json
 from keras_fcn.classes import Classes
-from keras_fcn.inference.engines import convert_to_onnx
+from keras_fcn.inference.onnx import convert_to_onnx
 from keras_fcn.remedies import spell
 
 

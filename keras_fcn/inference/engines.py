@@ -4,10 +4,8 @@ An engine is not trusted unseen: each compiled model is compared with Keras once
 """
 
 import contextlib
-import logging
 import tempfile
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +15,8 @@ import numpy as np
 
 from keras_fcn.arguments import check_choice
 from keras_fcn.convolutionize import is_augmentation
-from keras_fcn.inference import memory, quantize
+from keras_fcn.inference import quantize
+from keras_fcn.inference.onnx import convert_to_onnx
 from keras_fcn.inference.products import large_kernels_as_products
 from keras_fcn.inference.tiles import View, free_size, takes_size
 from keras_fcn.private import flat_layers
@@ -32,8 +31,6 @@ PACKAGES = {
     "onnx": ("onnxruntime", "onnxruntime onnx tf2onnx"),
 }
 ENGINES = ("keras", *PACKAGES)
-# Memory of the conversion, of the weights': 48 for 166 MB of an FCN-8s, 70 for 31 MB of a U-Net.
-ONNX_MEMORY = 50
 # How far the scores may be from Keras's, as a share of their scale: in float32 at most, in
 # bfloat16, which rounds to 8 bits, on average.
 TOLERANCE = 1e-3
@@ -259,28 +256,6 @@ def _compile_onnx(model):
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda images: session.run(None, {name: images})[0]
-
-
-def convert_to_onnx(model: keras.Model, path: Path, instead: str) -> None:
-    """Write a model to an ONNX file by Keras; warn where the memory may not do.
-
-    Args:
-        model: Keras model that was called once.
-        path: of the file.
-        instead: what takes less memory, as the caller types it.
-    """
-    needed, free = ONNX_MEMORY * 4 * model.count_params(), memory.free_memory()
-    if needed > free != memory.UNKNOWN:
-        warnings.warn(
-            f"The conversion to ONNX takes about {ONNX_MEMORY} times the memory of the weights. "
-            f"Received: {model.name!r}, which needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB "
-            f"are free: the system may end the process. Take {instead}, or a larger machine.",
-            stacklevel=2,
-        )
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # Keras asks for `np.object`
-        model.export(str(path), format="onnx", verbose=False)
 
 
 def _compared(model, function, engine, precision="float32"):

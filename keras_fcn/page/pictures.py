@@ -78,7 +78,7 @@ def open_picture(picture, limits, channels=3):
         channels: 1 for gray, 3 for RGB.
 
     Returns:
-        `keras_fcn.datasets.images.Raster`.
+        `keras_fcn.datasets.rasters.Raster`.
 
     Raises:
         ValueError: as `read_picture`.
