@@ -25,7 +25,7 @@ from keras_fcn.catalogue import classes_of, set_classes
 from keras_fcn.classes import Classes
 from keras_fcn.commands import main
 from keras_fcn.datasets.masks import read_mask
-from keras_fcn.inference import folders, results
+from keras_fcn.inference import pipeline, results
 from keras_fcn.inference.objects import ObjectSettings, find_objects
 from keras_fcn.inference.pictures import draw_classes
 from keras_fcn.inference.sources import find_jobs
@@ -141,9 +141,9 @@ def test_a_bad_file_is_set_aside_and_the_second_run_does_what_is_missing(
 
     (photos / "b.png").write_bytes(good)
     predicted = []
-    predict = folders.predict_images
+    predict = pipeline.predict_images
     monkeypatch.setattr(
-        folders, "predict_images", lambda *a, **k: predicted.append(1) or predict(*a, **k)
+        pipeline, "predict_images", lambda *a, **k: predicted.append(1) or predict(*a, **k)
     )
     result = predict_folder(model, photos, output)
     assert list(result.done) == [str(photos / "b.png")]
@@ -518,9 +518,9 @@ def test_other_files_of_these_kinds_are_left_alone(name, model, photos, tmp_path
 def test_gray_tiffs_and_labels_without_an_overlay(model, photos, tmp_path, monkeypatch):
     """Where labels are all that is wanted the probabilities of the image are never held."""
     asked = []
-    predict = folders.predict_images
+    predict = pipeline.predict_images
     monkeypatch.setattr(
-        folders, "predict_images", lambda *a, **k: asked.append(k["output"]) or predict(*a, **k)
+        pipeline, "predict_images", lambda *a, **k: asked.append(k["output"]) or predict(*a, **k)
     )
     options = {"gray": True, "output_format": "labels.tif"}
     predict_folder(model, photos / "b.png", tmp_path / "out", **options)

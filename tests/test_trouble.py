@@ -17,7 +17,7 @@ from PIL import Image
 
 import keras_fcn
 from keras_fcn.commands import main
-from keras_fcn.inference import addresses, folders
+from keras_fcn.inference import addresses, pipeline
 from keras_fcn.lock import locked
 from keras_fcn.training import fit
 
@@ -98,9 +98,9 @@ def test_a_full_disk(capsys, monkeypatch):
 SLOW = """
 import sys, time
 from keras_fcn import commands
-from keras_fcn.inference import addresses, folders
-predict = folders.predict_images
-folders.predict_images = lambda *a, **k: time.sleep(0.5) or predict(*a, **k)
+from keras_fcn.inference import addresses, pipeline
+predict = pipeline.predict_images
+pipeline.predict_images = lambda *a, **k: time.sleep(0.5) or predict(*a, **k)
 sys.argv = ["keras-fcn", *sys.argv[1:]]
 sys.exit(commands.main())
 """
@@ -173,7 +173,7 @@ def test_other_settings_of_a_training(capsys):
 
 
 def test_a_lost_share(capsys, monkeypatch):
-    predict = folders.predict_images
+    predict = pipeline.predict_images
 
     def lose(*arguments, **options):
         if Path("photos").exists():
@@ -183,7 +183,7 @@ def test_a_lost_share(capsys, monkeypatch):
     for number in range(3, 40):  # some are read ahead
         shutil.copy("photos/0.png", f"photos/{number}.png")
     with monkeypatch.context() as patch:
-        patch.setattr(folders, "predict_images", lose)
+        patch.setattr(pipeline, "predict_images", lose)
         assert main(PREDICT) == 1
     check("the share with the images is lost during `predict`", capsys.readouterr().err)
     assert len(list(Path("predictions").glob("*_overlay.png"))) >= 1
@@ -193,7 +193,7 @@ def test_a_lost_share(capsys, monkeypatch):
 
 
 def test_a_lost_share_of_the_predictions(capsys, monkeypatch):
-    predict = folders.predict_images
+    predict = pipeline.predict_images
 
     def lose(*arguments, **options):
         if Path("predictions").exists():
@@ -201,7 +201,7 @@ def test_a_lost_share_of_the_predictions(capsys, monkeypatch):
         return predict(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(folders, "predict_images", lose)
+        patch.setattr(pipeline, "predict_images", lose)
         assert main(PREDICT) == 1
     check("the share of the predictions is lost", capsys.readouterr().err)
     assert not Path("predictions").exists()  # nothing is written to what is below the share

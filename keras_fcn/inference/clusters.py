@@ -24,6 +24,7 @@ import keras
 from keras_fcn.inference.addresses import place_of
 from keras_fcn.inference.batches import wanted
 from keras_fcn.inference.outputs import open_output
+from keras_fcn.inference.pipeline import Pipeline
 from keras_fcn.inference.progress import track
 from keras_fcn.inference.results import Results
 from keras_fcn.remedies import choose, on_the_command_line, spell
@@ -39,12 +40,12 @@ AUTO = "auto"
 
 
 def run(
-    pipeline, batches: list, book, address: bool | str, workers: int | None
+    pipeline: Pipeline, batches: list, book, address: bool | str, workers: int | None
 ) -> tuple[dict, dict]:
     """Predict the images of jobs in several processes.
 
     Args:
-        pipeline: `keras_fcn.inference.folders.Pipeline` of this process.
+        pipeline: `keras_fcn.inference.pipeline.Pipeline` of this process.
         batches: lists of jobs, of `keras_fcn.inference.batches.batches_of`.
         book: what is told by `add` and `fail` of each, as a `Ledger`.
         address: "HOST:PORT" or "auto" of a cluster of Ray; True for this machine, unless Ray runs
@@ -131,8 +132,6 @@ class Worker:
     def pipeline(self):
         """What predicts, made for the first group, so that what fails is told as of a group."""
         import ray
-
-        from keras_fcn.inference.folders import Pipeline
 
         make = self.make
         with contextlib.suppress(OSError):  # not on this machine
