@@ -8,7 +8,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from conftest import call, narrow_networks, randomize
+from conftest import call, narrow_networks, randomize, ship_small
 
 import keras_fcn
 from keras_fcn import (
@@ -400,6 +400,19 @@ def test_pieces_hold_what_they_claim(tmp_path):
     put_piece(path, name, whole, compression="lzf")
     with pytest.raises(ValueError, match="otherwise than by gzip"):
         UNet(weights=path, **SMALL)
+
+
+def test_pieces_of_a_file_that_ships_are_not_unpacked_twice(tmp_path, monkeypatch):
+    """Its sha256 says that they are as they were made; of the same file by its path, nothing."""
+    ship_small(monkeypatch, tmp_path, "unet_camvid")
+    card, checked = pretrained()["unet_camvid"], []
+    monkeypatch.setattr("keras_fcn.weights.check_pieces", checked.append)
+    model = from_pretrained("unet_camvid")
+    assert not checked
+    other = UNet(**card["arguments"], weights=tmp_path / card["file"])
+    assert len(checked) == 1
+    for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_weights_beside_a_configuration_of_nothing(tmp_path):

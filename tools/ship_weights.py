@@ -17,6 +17,7 @@ import argparse
 import dataclasses
 import json
 import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -212,7 +213,27 @@ def measure(model, pairs, dataset, classes, numbers=None):
     return metric, settings and dataclasses.asdict(settings)
 
 
-def main():
+def build(name, trained, channels):
+    """Return the network of a run by its factory, and the factory's name and arguments."""
+    factory, arguments = describe_network(keras_fcn.load_model(trained), channels)
+    model = getattr(keras_fcn, factory)(**arguments, weights=str(trained), name=name)
+    return model, factory, arguments
+
+
+def measure_on(options, model, dataset, record):
+    """Return the entries `metric` and `objects`, on the validation images of a run."""
+    parameters = record["parameters"]
+    values = parameters.get("values") and {"values": dict(parameters["values"])}
+    split = parameters["validation"]
+    pairs = open_validation(options.data, split, record["ignore"], **(values or {}))
+    numbers = None
+    if SOURCES[dataset].instances:
+        numbered = open_validation(options.data, split, instances="numbers")
+        numbers = [truth for _, truth in numbered]
+    return measure(model, pairs, dataset, record["classes"], numbers)
+
+
+def read_options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", help="unet_camvid, unet_isbi2012 and so on: network_dataset")
     parser.add_argument("--run", type=Path, required=True)
@@ -223,33 +244,28 @@ def main():
         "--last", action="store_true", help="of the epochs, not the best by mean IoU"
     )
     parser.add_argument("--bits", type=int, choices=sorted(STORES), default=16, help="of kernels")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main():
+    options = read_options()
     dataset = options.name.rpartition("_")[2]
-    source, data = SOURCES[dataset], DATA[dataset]
+    data = DATA[dataset]
     stages = find_stages(options.run)
     record = stages[-1]
     if "stopped" in record:
-        parser.error(f"{options.run} has no end; repeat its command, which goes on")
+        sys.exit(f"{options.run} has no end; repeat its command, which goes on")
     if options.last:
         record["result"]["file"], record["took"] = LAST, f"the last epoch, {LAST}"
     origins = [data, *([VGG16] if "--weights" in stages[0]["command"] else [])]
-    parameters = record["parameters"]
     trained = options.run / record["result"]["file"]
-    factory, arguments = describe_network(keras_fcn.load_model(trained), data["channels"])
-    model = getattr(keras_fcn, factory)(**arguments, weights=str(trained), name=options.name)
+    model, factory, arguments = build(options.name, trained, data["channels"])
 
     options.output.mkdir(parents=True, exist_ok=True)
     file = options.output / f"{options.name}.weights.h5"
     STORES[options.bits](model, file)
     load_file(model, file)  # what is measured is what ships
-    values = parameters.get("values") and {"values": dict(parameters["values"])}
-    split = parameters["validation"]
-    pairs = open_validation(options.data, split, record["ignore"], **(values or {}))
-    numbers = None
-    if source.instances:
-        numbered = open_validation(options.data, split, instances="numbers")
-        numbers = [truth for _, truth in numbered]
-    metric, objects = measure(model, pairs, dataset, record["classes"], numbers)
+    metric, objects = measure_on(options, model, dataset, record)
     card = {
         "name": options.name,
         "factory": factory,
@@ -258,7 +274,7 @@ def main():
         "input": f"{'RGB' if data['channels'] == 3 else 'gray'} pixels in [0, 255], any size",
         "classes": record["classes"],
         "palette": data["palette"].tolist(),
-        "ignore_label": source.ignore,
+        "ignore_label": SOURCES[dataset].ignore,
         "dataset": "; ".join(origin["description"] for origin in origins),
         "data_licence": "; ".join(origin["licence"] for origin in origins),
         "metric": metric,
