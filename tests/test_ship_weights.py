@@ -1,5 +1,6 @@
 """The scripts that make weights and the tables about them, on drawn cells."""
 
+import dataclasses
 import importlib
 import json
 import shutil
@@ -89,6 +90,22 @@ def test_card_is_of_the_file_and_of_all_stages(data, pairs, tmp_path, scripts, m
         )
     assert card["metric"]["mean_iou"] == pytest.approx(metric.per_class_iou().mean(), abs=1e-4)
     assert card["metric"]["rand"] == pytest.approx(np.mean(scores), abs=1e-4)
+
+    train(dataclasses.replace(second, seed=1), "third")
+    scripts("ship_weights", "unet_isbi2012", "--run", "second", "third", "--last", "--data", data,
+            "--hardware", "a test", "--output", "mean")  # fmt: skip
+    card = json.loads((tmp_path / "mean" / "unet_isbi2012.json").read_text())
+    assert len(card["commands"]) == 3
+    assert card["seed"] == [second.seed, 1]
+    took = "the last epoch, last.keras; the mean of the weights of the last 2 commands"
+    assert card["took"] == {"2": took, "3": took}
+    model = keras_fcn.UNet(**card["arguments"], weights=str(tmp_path / "mean" / card["file"]))
+    both = [keras_fcn.load_model(f"{run}/last.keras") for run in ("second", "third")]
+    for shipped, *trained in zip(*(one.get_weights() for one in (model, *both)), strict=True):
+        np.testing.assert_allclose(shipped, np.mean(trained, axis=0), atol=1e-2)
+    iou = [keras_fcn.evaluate(one, pairs[2:])["mean_iou"] for one in both]
+    assert card["seeds"]["mean_iou"]["mean"] == pytest.approx(np.mean(iou), abs=1e-4)
+    assert card["seeds"]["mean_iou"]["range"] == pytest.approx([min(iou), max(iou)], abs=1e-4)
 
     shutil.rmtree("first")
     with pytest.raises(FileNotFoundError, match="first"):

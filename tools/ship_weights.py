@@ -7,10 +7,12 @@ Where the run went on from the model of another, the card has the commands of bo
 far one came that was stopped before its end; call it from the folder where they ran, if their
 paths are relative. Where it began on weights that ship, those of their card come first, and it has
 the sha256 of their file as it was. Of a run its best epoch by mean IoU is taken, or with `--last`
-its last, as the card then says. Writes `NAME.weights.h5`, its kernels in half precision or, with
-`--bits 8`, in eight bits, and `NAME.json` into `--output`. The scores on the card are those of that
-file on the validation images of the run, whole, with and without test-time augmentation. Thresholds
-of cells and objects are chosen on the same images.
+its last, as the card then says. Of several runs, of one command with other seeds, the mean of their
+weights is taken, and the card has the mean and the range of their own scores. Writes
+`NAME.weights.h5`, its kernels in half precision or, with `--bits 8`, in eight bits, and `NAME.json`
+into `--output`. The scores on the card are those of that file on the validation images of the run,
+whole, with and without test-time augmentation. Thresholds of cells and objects are chosen on the
+same images.
 """
 
 import argparse
@@ -74,7 +76,7 @@ VGG16 = {
 LAST = "last.keras"
 # What a card says of single commands: how far one came that would give another network, run to
 # its end, the sha256 of the file that shipped then, on which one began, and what of its run was
-# taken, if not its `model.keras`.
+# taken, if not its `model.keras` alone.
 BY_COMMAND = ("stopped", "began_on", "took")
 STORES = {16: save_half_precision, 8: save_eight_bit}
 
@@ -191,52 +193,71 @@ def score_objects(predictions, numbers, settings):
     return {name: round(float(score), 4) for name, score in scores.items()}
 
 
+def score(model, pairs, dataset, classes, numbers=None, settings=None, **options):
+    """Return the scores in one way of predicting, IoU by class, and how objects were found."""
+    predictions = predict(model, pairs, "averaged" if options else "plain", **options)
+    own = score_best_cells(pairs, predictions) if dataset == "isbi2012" else {}
+    if numbers is not None:
+        known = list(zip(predictions, numbers, strict=True))
+        settings = settings or choose_settings(known, ObjectSettings(border=2))
+        own = score_objects(predictions, numbers, settings)
+    labels, per_class = score_labels(pairs, predictions, classes, SOURCES[dataset].ignore)
+    return {**own, **labels}, per_class, settings
+
+
 def measure(model, pairs, dataset, classes, numbers=None):
     """Return the entries `metric` and `objects` of the card."""
-    source, averaging = SOURCES[dataset], DATA[dataset]["test_time_augmentation"]
-    scores, per_class, settings = {}, {}, None
-    for name, options in (("plain", {}), ("averaged", averaging)):
-        predictions = predict(model, pairs, name, **options)
-        own = score_best_cells(pairs, predictions) if dataset == "isbi2012" else {}
-        if numbers is not None:
-            known = list(zip(predictions, numbers, strict=True))
-            settings = settings or choose_settings(known, ObjectSettings(border=2))
-            own = score_objects(predictions, numbers, settings)
-        labels, per_class[name] = score_labels(pairs, predictions, classes, source.ignore)
-        scores[name] = {**own, **labels}
+    what = (model, pairs, dataset, classes, numbers)
+    plain, per_class, settings = score(*what)
+    averaged, *_ = score(*what, settings, **DATA[dataset]["test_time_augmentation"])
     metric = {
         "split": f"the {len(pairs)} validation images",
-        **scores["plain"],
-        "per_class_iou": per_class["plain"],
-        "with_test_time_augmentation": scores["averaged"],
+        **plain,
+        "per_class_iou": per_class,
+        "with_test_time_augmentation": averaged,
     }
     return metric, settings and dataclasses.asdict(settings)
 
 
-def build(name, trained, channels):
-    """Return the network of a run by its factory, and the factory's name and arguments."""
-    factory, arguments = describe_network(keras_fcn.load_model(trained), channels)
-    model = getattr(keras_fcn, factory)(**arguments, weights=str(trained), name=name)
+def measure_seeds(files, *where):
+    """Return the mean and the range of the scores of models, each with thresholds of its own."""
+    scores = [score(keras_fcn.load_model(file), *where)[0] for file in files]
+    return {
+        name: {
+            "mean": round(float(np.mean([one[name] for one in scores])), 4),
+            "range": [min(one[name] for one in scores), max(one[name] for one in scores)],
+        }
+        for name in scores[0]
+    }
+
+
+def build(name, files, channels):
+    """Return the network of trained models, with the mean of their weights, and its card's call."""
+    models = [keras_fcn.load_model(file) for file in files]
+    factory, arguments = describe_network(models[0], channels)
+    model = getattr(keras_fcn, factory)(**arguments, weights=str(files[0]), name=name)
+    weights = zip(*(one.get_weights() for one in models), strict=True)
+    model.set_weights([np.mean(arrays, axis=0) for arrays in weights])
     return model, factory, arguments
 
 
-def measure_on(options, model, dataset, record):
-    """Return the entries `metric` and `objects`, on the validation images of a run."""
+def open_measured(data, dataset, record):
+    """Return what to measure on: the validation images of a run, and their instance maps."""
     parameters = record["parameters"]
     values = parameters.get("values") and {"values": dict(parameters["values"])}
     split = parameters["validation"]
-    pairs = open_validation(options.data, split, record["ignore"], **(values or {}))
+    pairs = open_validation(data, split, record["ignore"], **(values or {}))
     numbers = None
     if SOURCES[dataset].instances:
-        numbered = open_validation(options.data, split, instances="numbers")
+        numbered = open_validation(data, split, instances="numbers")
         numbers = [truth for _, truth in numbered]
-    return measure(model, pairs, dataset, record["classes"], numbers)
+    return pairs, dataset, record["classes"], numbers
 
 
 def read_options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("name", help="unet_camvid, unet_isbi2012 and so on: network_dataset")
-    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--run", type=Path, nargs="+", required=True)
     parser.add_argument("--data", required=True)
     parser.add_argument("--hardware", required=True, help="on which the run took its time")
     parser.add_argument("--output", type=Path, default=Path("weights"))
@@ -247,32 +268,46 @@ def read_options():
     return parser.parse_args()
 
 
+def list_stages_of(runs, last):
+    """Return the records of runs of one command, and of those that they went on from, in turn."""
+    stages = [*find_stages(runs[0]), *(find_stages(run)[-1] for run in runs[1:])]
+    for run, record in zip(runs, stages[-len(runs) :], strict=True):
+        if "stopped" in record:
+            sys.exit(f"{run} has no end; repeat its command, which goes on")
+        took = [f"the last epoch, {LAST}"] if last else []
+        if last:
+            record["result"]["file"] = LAST
+        if len(runs) > 1:
+            took.append(f"the mean of the weights of the last {len(runs)} commands")
+        if took:
+            record["took"] = "; ".join(took)
+    return stages
+
+
 def main():
     options = read_options()
     dataset = options.name.rpartition("_")[2]
-    data = DATA[dataset]
-    stages = find_stages(options.run)
-    record = stages[-1]
-    if "stopped" in record:
-        sys.exit(f"{options.run} has no end; repeat its command, which goes on")
-    if options.last:
-        record["result"]["file"], record["took"] = LAST, f"the last epoch, {LAST}"
+    data, runs = DATA[dataset], options.run
+    stages = list_stages_of(runs, options.last)
+    records = stages[-len(runs) :]
     origins = [data, *([VGG16] if "--weights" in stages[0]["command"] else [])]
-    trained = options.run / record["result"]["file"]
-    model, factory, arguments = build(options.name, trained, data["channels"])
+    files = [run / record["result"]["file"] for run, record in zip(runs, records, strict=True)]
+    model, factory, arguments = build(options.name, files, data["channels"])
 
     options.output.mkdir(parents=True, exist_ok=True)
     file = options.output / f"{options.name}.weights.h5"
     STORES[options.bits](model, file)
     load_file(model, file)  # what is measured is what ships
-    metric, objects = measure_on(options, model, dataset, record)
+    where = open_measured(options.data, dataset, records[0])
+    metric, objects = measure(model, *where)
+    seeds = [record["seed"] for record in records]
     card = {
         "name": options.name,
         "factory": factory,
         "arguments": arguments,
         "parameters": model.count_params(),
         "input": f"{'RGB' if data['channels'] == 3 else 'gray'} pixels in [0, 255], any size",
-        "classes": record["classes"],
+        "classes": records[0]["classes"],
         "palette": data["palette"].tolist(),
         "ignore_label": SOURCES[dataset].ignore,
         "dataset": "; ".join(origin["description"] for origin in origins),
@@ -282,10 +317,11 @@ def main():
         "test_time_augmentation": data["test_time_augmentation"],
         "commands": [hide_folders(stage["command"]) for stage in stages],
         **list_by_command(stages),
-        "seed": record["seed"],
+        **({"seeds": measure_seeds(files, *where)} if len(runs) > 1 else {}),
+        "seed": seeds if len(runs) > 1 else seeds[0],
         "hardware": options.hardware,
         "training_minutes": round(sum(stage["result"]["seconds"] for stage in stages) / 60),
-        "versions": record["versions"],
+        "versions": records[0]["versions"],
         "file": file.name,
         "bytes": file.stat().st_size,
         "sha256": sha256(file),
