@@ -68,7 +68,7 @@ def run(
     progress = track(iter(int, None), "Predicting", len(jobs))
     with _connected(address, len(data)) as ray, _quiet(ray), contextlib.closing(progress):
         reference = ray.put(data)  # held here, or a process that begins anew would not find it
-        make = {"model": [reference], "output": str(pipeline.output.place)}
+        make: dict = {"model": [reference], "output": str(pipeline.output.place)}
         make |= {"settings": pipeline.settings, "shell": choose(False, True)}
         make["here"] = str(Path.cwd())
         count, share = _share(ray, workers, len(batches))
