@@ -63,6 +63,29 @@ def seed():
     keras.config.set_dtype_policy("float32")
 
 
+@contextlib.contextmanager
+def run_eagerly():
+    """Let TensorFlow's functions run as they are written, within the block.
+
+    Of a training of few steps most of the time is tracing. For tests of what a training leaves;
+    that its graphs do the same others see.
+    """
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def eagerly():
+    """As `run_eagerly`."""
+    with run_eagerly():
+        yield
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
@@ -99,13 +122,23 @@ def narrow_networks(patch):
     widths = (64, 128, 256, 512, 1024)
     defaults = [(4, 8, 16, 32, 64) if value == widths else value for value in UNet.__defaults__]
     patch.setattr(UNet, "__defaults__", tuple(defaults))
+    narrow_search(patch)
+
+
+def narrow_search(patch):
+    """Let a search of U-Nets choose among an 8th of the filters."""
+    patch.setattr("keras_fcn.tuning.hypermodels.WIDTHS", (2, 4, 8))
 
 
 def ship_small(patch, folder, *names):
-    """Let U-Nets that ship be small ones, of the same classes, where large ones take gigabytes."""
+    """Let U-Nets that ship be small ones, of the same classes, where large ones take gigabytes.
+
+    Those on VGG16's encoder are as wide as it is: see `narrow_networks`.
+    """
     for name in names:
         card = pretrained()[name]
-        arguments = card["arguments"] | {"filters": [4, 8]}
+        filters = [4] * 5 if "encoder" in card["arguments"] else [4, 8]
+        arguments = card["arguments"] | {"filters": filters}
         path = folder / card["file"]
         save_half_precision(UNet(**arguments), path)
         small = UNet(**arguments, weights=path)

@@ -7,6 +7,7 @@ import os
 import pkgutil
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ import keras
 import numpy as np
 import pytest
 import sklearn.datasets
-from conftest import narrow_networks, ship_small
+from conftest import narrow_networks, narrow_search, ship_small
 from PIL import Image
 
 import keras_fcn
@@ -49,24 +50,38 @@ def read_blocks(page):
     return re.findall(r"^```(\w*)\n(.*?)^```", (ROOT / page).read_text(), re.M | re.S)
 
 
-@pytest.fixture
-def workplace(tmp_path, monkeypatch, rng):
-    """A folder to work in, with images and masks, as the pages have them."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr("keras_fcn.page.serving.bind", lambda *_: contextlib.nullcontext())
-    monkeypatch.setattr("keras_fcn.page.serving.serve", lambda *_, **__: None)  # until Ctrl-C
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The folder of TFDS, in which what one page has drawn serves the next."""
+    return tmp_path_factory.mktemp("tfds")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A folder of the images and masks that the pages have."""
+    folder, rng = tmp_path_factory.mktemp("files"), np.random.default_rng(0)
     for number in range(5):
         labels = np.kron(rng.integers(0, 2, (5, 7)), np.ones((8, 8))).astype("uint8")
-        for folder, pixels in (("images", np.dstack([labels * 200] * 3)), ("masks", labels)):
-            (tmp_path / "data" / folder).mkdir(parents=True, exist_ok=True)
-            name = f"{number:04}.{'jpg' if folder == 'images' else 'png'}"
-            Image.fromarray(pixels).save(tmp_path / "data" / folder / name)
-    (tmp_path / "photos").mkdir()
+        for kind, pixels in (("images", np.dstack([labels * 200] * 3)), ("masks", labels)):
+            (folder / "data" / kind).mkdir(parents=True, exist_ok=True)
+            name = f"{number:04}.{'jpg' if kind == 'images' else 'png'}"
+            Image.fromarray(pixels).save(folder / "data" / kind / name)
+    (folder / "photos").mkdir()
     photo = Image.open(Path(sklearn.datasets.__file__).with_name("images") / "china.jpg")
     for number in range(10):
         left = 40 * number
-        photo.crop((left, 250, left + 120, 340)).save(tmp_path / "photos" / f"{number}.png")
+        photo.crop((left, 250, left + 120, 340)).save(folder / "photos" / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch, files, drawn):
+    """A folder to work in, with images and masks."""
+    shutil.copytree(files, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(drawn))
+    monkeypatch.setattr("keras_fcn.page.serving.bind", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr("keras_fcn.page.serving.serve", lambda *_, **__: None)  # until Ctrl-C
     return tmp_path
 
 
@@ -153,6 +168,8 @@ def test_example_of_the_help_runs(command, workplace, monkeypatch, tmp_path_fact
         keras_fcn.UNet(filters=(4, 8)).save("runs/first/model.keras")
     elif name == "export":
         ship_small(monkeypatch, tmp_path_factory.mktemp("ships"), "unet_camvid")
+    elif name == "tune":
+        narrow_search(monkeypatch)
     run_line(command.EXAMPLE)
 
 

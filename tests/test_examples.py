@@ -29,13 +29,22 @@ EXAMPLES = [
     ("tune", "--trials 1 --epochs 1", "learning_rate", 700),
 ]
 
-# An example in a process where TFDS tries a download once instead of ten times.
-TRY_ONCE = """
-import runpy, sys
+# Examples that train networks that ship, or on VGG16: small ones do it here.
+LARGE = ("finetune_few_images", "finetune_imagenet", "finetune_tfds")
+# An example in a process of small networks, where TFDS tries a download once instead of ten times.
+SMALL = """
+import runpy, sys, tempfile
+from pathlib import Path
+import pytest
+from conftest import narrow_networks, ship_small
 from tensorflow_datasets.core.download import downloader
 downloader.MAX_RETRIES = 0
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
+patch = pytest.MonkeyPatch()
+narrow_networks(patch)
+with tempfile.TemporaryDirectory() as folder:
+    ship_small(patch, Path(folder), "unet_camvid", "unet_vgg16_camvid")
+    del sys.argv[0]
+    runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
@@ -57,7 +66,8 @@ def offline(tmp_path_factory, pytestconfig):
 def run(pytestconfig, tmp_path, offline):
     """Run an example, and return its output and its picture."""
 
-    def run(script, arguments, launcher=()):
+    def run(script, arguments):
+        launcher = ["-c", SMALL] if script in LARGE else []
         path = pytestconfig.rootpath / "examples" / f"{script}.py"
         picture = tmp_path / "pictures" / "picture.png"
         command = [*launcher, path, *arguments, "--output", picture]
@@ -78,7 +88,7 @@ def test_runs_and_writes_its_picture(script, arguments, text, width, run):
 
 @pytest.mark.slow
 def test_finetune_tfds_goes_on_without_a_network(run):
-    output, picture = run("finetune_tfds", ["--epochs=1", "--steps=2"], ["-c", TRY_ONCE])
+    output, picture = run("finetune_tfds", ["--epochs=1", "--steps=2"])
     assert "oxford_iiit_pet can't be downloaded: " in output
     assert "Going on with shapes/street" in output
     assert "val_mean_iou" in output

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 from conftest import leave_half, randomize
+from forked import Forked
 from PIL import Image
 
 from keras_fcn import UNet, predict_image, predict_into
@@ -329,8 +329,7 @@ def test_changes_of_a_private_memory_map_are_kept(image, tmp_path):
     assert private[0, 0, 0] == image[0, 0, 0] ^ 255
 
 
-SCRIPT = """
-import sys
+MEMORY = """
 import numpy as np
 import keras_fcn
 
@@ -338,52 +337,57 @@ def peak():
     lines = open("/proc/self/status").read().splitlines()
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) * 1024
 
-import keras
-keras.utils.set_random_seed(0)
 model = keras_fcn.UNet(num_classes=16, filters=(2, 2))
 image = np.lib.format.open_memmap("image.npy", "r")
 keras_fcn.predict_into(model, image[:520, :520], "warm.npy", tile_size=512)
 before = peak()
-print("begins", flush=True)
-keras_fcn.predict_into(model, image, sys.argv[1], tile_size=512)
+keras_fcn.predict_into(model, image, "whole.npy", tile_size=512)
 print(peak() - before)
 """
 
 
-@pytest.fixture
-def large(tmp_path, rng):
-    """An image of 75 MB, of which the probabilities are 1.6 GB."""
+@pytest.mark.slow
+def test_memory_is_bounded(tmp_path, rng, pytestconfig):
+    """Of an image of 75 MB, the probabilities of which are 1.6 GB."""
     image = np.lib.format.open_memmap(tmp_path / "image.npy", "w+", "uint8", (6144, 4096, 3))
     image[:] = rng.integers(0, 256, (6144, 1, 3), "uint8")
     image.flush()
-
-
-def start(folder, root, *arguments):
-    environment = {**os.environ, "PYTHONPATH": str(root), "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, "PYTHONPATH": str(pytestconfig.rootpath)}
+    environment["CUDA_VISIBLE_DEVICES"] = ""
     del environment["TF_ONEDNN_USE_SYSTEM_ALLOCATOR"]  # of the tests: it takes 100 MB more here
     # what glibc keeps of freed memory grows with threads, so with cores: 28 MB of two, 101 of 32
-    environment["MALLOC_MMAP_THRESHOLD_"] = "65536"
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *arguments],
-        cwd=folder, env=environment, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    environment["MALLOC_MMAP_THRESHOLD_"] = "65536"  # which a process heeds from its beginning
+    run = {"cwd": tmp_path, "env": environment, "capture_output": True, "text": True}
+    result = subprocess.run([sys.executable, "-c", MEMORY], check=True, **run)
+    assert int(result.stdout.split()[-1]) < 60e6  # the image and the result are 100 MB
+
+
+PREDICT = """
+import sys
+import keras
+import numpy as np
+import keras_fcn
+
+keras.utils.set_random_seed(0)
+model = keras_fcn.UNet(num_classes=16, filters=(2, 2))
+keras_fcn.predict_into(model, np.load("image.npy"), sys.argv[1], tile_size=128)
+"""
 
 
 @pytest.mark.slow
-def test_memory_is_bounded_and_a_killed_run_goes_on(tmp_path, large, pytestconfig):
-    output, _ = start(tmp_path, pytestconfig.rootpath, "whole.npy").communicate()
-    assert int(output.split()[-1]) < 60e6  # the image and the result are 100 MB
-    (tmp_path / "warm.npy").unlink()
-    killed = start(tmp_path, pytestconfig.rootpath, "a.npy")
+def test_a_killed_run_goes_on(tmp_path, rng, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("image.npy", rng.integers(0, 256, (3072, 2048, 3), "uint8"))
+    killed = Forked(["-c", PREDICT, "a.npy"])
     done = tmp_path / "a.npy.part" / "done"
     while not done.exists() or done.stat().st_size < 20:
         assert killed.poll() is None
-        time.sleep(0.05)
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    finished = done.stat().st_size
-    assert 20 <= finished < 96
-    assert json.loads((tmp_path / "a.npy.part" / "run.json").read_text())["tile_size"] == [512, 512]
-    (tmp_path / "warm.npy").unlink()
-    start(tmp_path, pytestconfig.rootpath, "a.npy").communicate()
+        time.sleep(0.01)
+    killed.kill()
+    killed.wait()
+    assert 20 <= done.stat().st_size < 384
+    assert json.loads((tmp_path / "a.npy.part" / "run.json").read_text())["tile_size"] == [128, 128]
+    for name in ("a.npy", "whole.npy"):
+        monkeypatch.setattr(sys, "argv", ["", name])
+        exec(PREDICT, {})
     assert (tmp_path / "a.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()

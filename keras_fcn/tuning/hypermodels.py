@@ -14,6 +14,8 @@ from keras_fcn.training.labels import log_class_weights
 from keras_fcn.training.recipe import CLASS_WEIGHTS, FACTORIES, OPTIMIZERS
 from keras_fcn.unet import UPSAMPLINGS
 
+WIDTHS = (16, 32, 64)  # filters of a U-Net's first level
+
 
 class _HyperModel(keras_tuner.HyperModel):
     """What the hypermodels share: the count of parameters and the compile settings."""
@@ -188,7 +190,7 @@ class HyperUNet(_HyperModel):
 
     def network(self, hp):
         """Return the network that the values stand for, as arguments of `Recipe`."""
-        width = hp.Choice("width", [16, 32, 64])
+        width = hp.Choice("width", list(WIDTHS))
         depth = hp.Int("depth", 3, 5)
         return {
             "model": "unet",
