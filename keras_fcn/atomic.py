@@ -1,16 +1,25 @@
 """Files and folders that are whole at any time: written beside, then renamed."""
 
 import contextlib
+import csv
 import errno
 import glob
+import io
 import json
+import math
 import os
 import shutil
 import socket
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 PREFIX = ".writing-"  # of the folders in which files are written
+FULL = 2**14  # bytes; a disk with less room is full: what did not fit has filled it
+
+
+class FullDiskError(OSError):
+    """A disk is full; the name is that of the file, or of the folder, which was to be written."""
 
 
 @contextlib.contextmanager
@@ -35,12 +44,8 @@ def replacing(path: str | os.PathLike):
     path = Path(path)
     with folder_beside(path) as folder:
         beside = folder / path.name
-        try:
+        with telling_full(folder, path):
             yield beside
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                error.filename = str(path)  # the caller's name, not the one beside
-            raise
         beside.replace(path)  # a symbolic link is replaced, and what it names left as it is
 
 
@@ -50,6 +55,48 @@ def folder_beside(path: Path):
     prefix = f"{PREFIX}{socket.gethostname()}-{os.getpid()}-"
     with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent) as folder:
         yield Path(folder)
+
+
+@contextlib.contextmanager
+def temporary_folder():
+    """Yield a fresh folder of the system's place for such, which goes when the block ends."""
+    with tempfile.TemporaryDirectory() as folder, telling_full(folder, tempfile.gettempdir()):
+        yield Path(folder)
+
+
+@contextlib.contextmanager
+def telling_full(folder: str | os.PathLike, name: str | os.PathLike):
+    """Turn what a library makes of a full disk, as NumPy and HDF5, into an error of that name.
+
+    Args:
+        folder: where the block writes.
+        name: what the error says could not be written.
+
+    Raises:
+        FullDiskError: by the innermost name of several.
+    """
+    try:
+        yield
+    except FullDiskError:
+        raise
+    except Exception as error:
+        if is_full(error) or _free(folder) < FULL:
+            message = os.strerror(errno.ENOSPC)
+            raise FullDiskError(errno.ENOSPC, message, str(name)) from error
+        raise
+
+
+def _free(folder):
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:  # the folder is gone, as with a lost share
+        return math.inf
+
+
+def is_full(error: BaseException) -> bool:
+    """Return whether an error is that of a full disk or quota, also as TensorFlow tells it."""
+    numbers = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in numbers or os.strerror(errno.ENOSPC) in str(error)
 
 
 def remove_leftovers(folder: str | os.PathLike) -> None:
@@ -124,6 +171,18 @@ def _damaged(path, what):
 def open_table(path: Path, mode: str = "r"):
     """Open a file of comma-separated values; names of files in it need not be UTF-8."""
     return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")
+
+
+def write_rows(file: io.TextIOBase, rows: Iterable) -> None:
+    """Write lines of comma-separated values, which end in a line feed, to an open table.
+
+    Names of files may hold any character of a line's end; `csv` quotes only those of the
+    end that it writes itself.
+    """
+    for row in rows:
+        line = io.StringIO(newline="")
+        csv.writer(line, lineterminator="\r\n").writerow(row)
+        file.write(line.getvalue().removesuffix("\r\n") + "\n")
 
 
 def write_json(path: str | os.PathLike, record) -> None:

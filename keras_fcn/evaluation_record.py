@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from keras_fcn.atomic import parse_json, remove_leftovers, replacing, write_json
+from keras_fcn.atomic import parse_json, remove_leftovers, replacing, telling_full, write_json
 from keras_fcn.inference.ledger import check_same, read_record
 
 FOLDER, RUN, COUNTS = ".scored", "run.json", "counts.jsonl"
@@ -48,7 +48,8 @@ class Scored:
             counts: integers, in lists, that its scores are made of.
         """
         self.counts[name, digest] = counts
-        with (self.folder / COUNTS).open("a", encoding="utf-8") as file:
+        path = self.folder / COUNTS
+        with telling_full(self.folder, path), path.open("a", encoding="utf-8") as file:
             file.write(_line((name, digest), counts))
 
     def keep(self, digest: str, panels: Sequence[Image.Image]) -> None:

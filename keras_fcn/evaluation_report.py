@@ -1,7 +1,6 @@
 """What an evaluation writes: the scores of each image, the worst ones as a picture, errors."""
 
 import contextlib
-import csv
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from keras_fcn.atomic import open_table, parse_json, replacing, write_json
+from keras_fcn.atomic import open_table, parse_json, replacing, write_json, write_rows
 from keras_fcn.inference.pictures import draw_outlines, to_bytes
 from keras_fcn.lock import locked
 from keras_fcn.visualize import VOID_COLOR, error_map, paint, write_png
@@ -148,7 +147,7 @@ def _check_ours(folder):
 
 def _write_table(path, rows):
     with replacing(path) as beside, open_table(beside, "w") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
+        write_rows(file, rows)
 
 
 def _draw(worst, legend):

@@ -6,7 +6,7 @@ import os
 import socket
 from pathlib import Path
 
-from keras_fcn.atomic import folder_beside, parse_json, remove_leftovers
+from keras_fcn.atomic import folder_beside, parse_json, remove_leftovers, telling_full
 
 
 @contextlib.contextmanager
@@ -35,7 +35,8 @@ def locked(folder: str | os.PathLike, name: str = ".lock"):
 def _acquire(path):
     with folder_beside(path) as folder:
         mine = folder / "mine"
-        mine.write_text(json.dumps(owner()))
+        with telling_full(folder, path.parent):
+            mine.write_text(json.dumps(owner()))
         while not _put(mine, path):
             text = _read(path)
             other = read_owner(text)

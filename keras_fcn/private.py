@@ -1,12 +1,25 @@
-"""What this package needs of Keras and TensorFlow and has no public door to, all in one place.
+"""What this package needs of others and has no public door to, all in one place.
 
 Each has a test that says what has moved when a new release breaks it.
 """
 
 import contextlib
+import sys
 
 import keras
 from keras.src.backend.common import global_state
+
+
+def import_openvino():
+    """Return OpenVINO, which does not tell its makers of each use.
+
+    It would, also when it is imported, by processes that it forks, and leave the user's number
+    in the home folder; a file there is its only setting. Without the package it goes on.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)
+    import openvino
+
+    return openvino
 
 
 def operation_of(tensor):

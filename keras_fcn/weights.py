@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from keras_fcn.archives import (
     read_config,
     shapes_in,
 )
-from keras_fcn.atomic import replacing
+from keras_fcn.atomic import replacing, temporary_folder
 from keras_fcn.caffe import load_pascal_voc
 from keras_fcn.cards import check_card, classes_on, find_card, pretrained, verified_file
 from keras_fcn.classes import Classes
@@ -283,8 +282,8 @@ def _plain_file(path, verified):
         if BITS not in file.attrs:
             yield path
             return
-        with tempfile.TemporaryDirectory() as folder:
-            plain = Path(folder) / "plain.weights.h5"
+        with temporary_folder() as folder:
+            plain = folder / "plain.weights.h5"
 
             def store(target, name, array):
                 return target.create_dataset(name, data=array * file[name].attrs.get(SCALE, 1))
@@ -391,8 +390,8 @@ def _compression(array):
 
 def _save_smaller(model, path, store):
     """Save the weights with each array as `store(file, name, array)` stores it."""
-    with tempfile.TemporaryDirectory() as folder, replacing(path) as beside:
-        full = Path(folder) / "full.weights.h5"
+    with temporary_folder() as folder, replacing(path) as beside:
+        full = folder / "full.weights.h5"
         model.save_weights(full)
         with h5py.File(full) as source, h5py.File(beside, "w", libver="latest") as target:
             _copy(source, target, store)

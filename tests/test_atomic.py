@@ -2,12 +2,21 @@ import errno
 import json
 import os
 import socket
+import tempfile
+from types import SimpleNamespace
 
 import pytest
 from forked import FORKS
 
-from keras_fcn import lock
-from keras_fcn.atomic import read_json, replacing, write_json
+from keras_fcn import atomic, lock
+from keras_fcn.atomic import (
+    FullDiskError,
+    read_json,
+    replacing,
+    telling_full,
+    temporary_folder,
+    write_json,
+)
 from keras_fcn.lock import locked
 
 DEEP = "[" * 100_000  # for which Python's reader has an error of its own
@@ -50,6 +59,30 @@ def test_after_an_error_all_is_as_it_was(tmp_path, error):
         raise error
     assert path.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("9 requested and 0 written"), RuntimeError("HDF5"), None]
+)
+def test_a_full_disk_is_told_by_the_name_whatever_the_library_says(tmp_path, monkeypatch, error):
+    full = error or OSError(errno.EDQUOT, "Quota exceeded")
+    room = 2**30 if error is None else 0
+    monkeypatch.setattr(atomic.shutil, "disk_usage", lambda _: SimpleNamespace(free=room))
+    with pytest.raises(FullDiskError) as raised, telling_full(tmp_path, "outer"):
+        with replacing(tmp_path / "a.npy"):
+            raise full
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, str(tmp_path / "a.npy"))
+    with pytest.raises(FullDiskError) as raised, temporary_folder() as folder:
+        raise full
+    assert raised.value.filename == tempfile.gettempdir()
+    assert not folder.exists()
+    assert names(tmp_path) == []
+
+
+def test_another_error_is_told_as_it_is(tmp_path):
+    with pytest.raises(RuntimeError), temporary_folder() as folder:
+        folder.rmdir()  # of a lost share nobody knows the room
+        raise RuntimeError
 
 
 def test_what_a_link_names_is_left_as_it_is(tmp_path):

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import shutil
-import signal
 import socket
 import sys
 import time
@@ -21,6 +20,7 @@ from conftest import leave_half, randomize
 from PIL import Image
 
 from keras_fcn import UNet, fully_convolutional, predict_folder, predict_image
+from keras_fcn.atomic import FullDiskError
 from keras_fcn.catalogue import classes_of, set_classes
 from keras_fcn.classes import Classes
 from keras_fcn.commands import main
@@ -64,8 +64,9 @@ def files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_names_that_are_no_text_and_names_of_two_lines(model, photos, tmp_path, monkeypatch):
-    names = [os.fsdecode(b"Stra\xdfe"), "two\nlines", "a\u2028b"]  # of Windows, as Linux unpacks it
+def test_names_that_are_no_text_and_names_of_several_lines(model, photos, tmp_path, monkeypatch):
+    # the first of Windows, as Linux unpacks it
+    names = [os.fsdecode(b"Stra\xdfe"), "two\nlines", "a\u2028b", "a\rb", 'a\t"b', "=1 ", "a\r\nb."]
     for name in names:
         shutil.copy(photos / "a.png", photos / f"{name}.png")
     (photos / f"{names[0]}2.png").write_text("no image")
@@ -74,10 +75,9 @@ def test_names_that_are_no_text_and_names_of_two_lines(model, photos, tmp_path, 
     line = ["predict", str(photos), "--weights", str(tmp_path / "model.keras")]
     monkeypatch.setattr(sys, "argv", ["keras-fcn", *line, "--output", str(tmp_path / "out")])
     monkeypatch.setattr(sys, "stdout", shown)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
     for number in range(2):
         assert main() == 1
-        assert (b"6 were done before" in shown.buffer.getvalue()) == (number == 1)
+        assert (b"10 were done before" in shown.buffer.getvalue()) == (number == 1)
     assert all((tmp_path / "out" / f"{name}.png").exists() for name in names)
     assert len((tmp_path / "out" / "errors.csv").read_bytes().splitlines()) == 2
 
@@ -589,6 +589,18 @@ def test_an_image_called_like_a_page_is_refused(first, model, stack, tmp_path):
     assert not (tmp_path / "out").exists()
     (tmp_path / "stack#3.png").rename(tmp_path / "stack#4.png")  # of 4 pages none is called so
     assert find_jobs([path, tmp_path / "stack#4.png"], "out")
+
+
+def test_a_stack_that_the_disk_has_no_room_for_is_told(model, stack, tmp_path, monkeypatch):
+    """Written without its room, the file would end the process, by SIGBUS."""
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse, raising=False)
+    with pytest.raises(FullDiskError) as raised:
+        predict_folder(model, stack[0], tmp_path / "out", output_format="labels.npy")
+    assert raised.value.filename == str(tmp_path / "out" / "stack.npy")
 
 
 def test_all_that_is_written_of_a_stack(model, stack, tmp_path):

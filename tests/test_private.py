@@ -1,6 +1,7 @@
 import gc
 import weakref
 
+import forked
 import keras
 import numpy as np
 
@@ -53,3 +54,10 @@ def test_a_training_leaves_no_graph_behind():
         del model
     gc.collect()
     assert not own, MOVED + "where TensorFlow registers gradients"
+
+
+def test_openvino_does_not_tell_its_makers():
+    code = "from keras_fcn.private import import_openvino; import_openvino()\n"
+    code += "from openvino.tools.ovc import telemetry_utils; print(telemetry_utils.tm.__name__)"
+    said = forked.run(["-c", code], check=True).stdout.split()
+    assert said == ["openvino.tools.ovc.telemetry_stub"], "OpenVINO tells of each use otherwise"

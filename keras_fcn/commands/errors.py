@@ -4,7 +4,10 @@ import errno
 import os
 import re
 import sys
+import tempfile
 from pathlib import Path
+
+from keras_fcn.atomic import is_full
 
 CLOSED = (
     "should be open to you. Choose another, or give yourself the right, as `chmod u+rwX` does.",
@@ -23,11 +26,25 @@ PATHS = {
     errno.ELOOP: ("should be a link to a file, and leads to itself. Remove it.",) * 2,
     errno.ENAMETOOLONG: ("should be shorter than the system's limit.",) * 2,
 }
+# Of names of files, which may hold anything: a terminal obeys them.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+NO_ROOM = "No usable temporary directory"  # of `tempfile`
 BESIDE = (".lock", ".writing-")  # names of what the package itself writes in a folder
 # An error of Python inside of one of TensorFlow, as from the thread that reads the data.
 INNER = re.compile(
     r"(?:^|[\s{])\w*(?:Error|Exception): (.*?)\s*\nTraceback \(most recent", re.DOTALL
 )
+
+
+def visible(text: str) -> str:
+    r"""Return a text with its control characters, but for tabs and the ends of lines, escaped.
+
+    Example:
+
+    >>> visible("photos/a\x1b[2Jb.png")
+    'photos/a\\x1b[2Jb.png'
+    """
+    return CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
 
 
 def is_expected(error: Exception) -> bool:
@@ -37,12 +54,13 @@ def is_expected(error: Exception) -> bool:
 
 def explain(error: Exception) -> str:
     """Return the message of an error that `is_expected`."""
-    if _is_full_disk(error):
-        named = getattr(error, "filename", None)  # none of TensorFlow's
-        file = f"'{_place(error)[0]}'" if named else "the output"
+    if is_full(error):  # TensorFlow has one error for that and for the memory
+        return _tell_full(error)
+    if isinstance(error, FileNotFoundError) and NO_ROOM in str(error):
         return (
-            f"The disk is full, and {file} could not be written. Make room and run the same "
-            "command again, or write to another disk."
+            f"There should be a folder for temporary files, with room in it. Received: {error}. "
+            "Make room, or set the environment variable TMPDIR to a folder of another disk, and "
+            "run the same command again."
         )
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return (
@@ -58,18 +76,23 @@ def explain(error: Exception) -> str:
     return str(error)
 
 
+def _tell_full(error):
+    place, way_on = "the output", "write to another disk"
+    if getattr(error, "filename", None):  # none of TensorFlow's
+        place = f"'{_place(error)[0]}'"
+        if error.filename == tempfile.tempdir:
+            way_on = "set the environment variable TMPDIR to a folder of another disk"
+    return (
+        f"The disk is full, and {place} could not be written. Make room and run the same command "
+        f"again, or {way_on}."
+    )
+
+
 def _place(error):
     """Return the path of an error, and whether it is a folder in which something was written."""
     path = Path(os.fsdecode(error.filename))
     inside = path.name.startswith(BESIDE)
     return path.parent if inside else path, inside
-
-
-def _is_full_disk(error):
-    """Return whether a disk is full; TensorFlow has one error for that and for the memory."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return _is_op(error) and os.strerror(errno.ENOSPC) in str(error)
 
 
 def _is_op(error):

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from keras_fcn.arguments import suggest
+from keras_fcn.atomic import telling_full
 from keras_fcn.remedies import choose, given, spell
 
 CAMVID_CLASSES = (
@@ -213,9 +214,10 @@ def _prepared(name, data_dir=None, manual_dir=None):
     _check_configuration(tfds, name)
     builder = tfds.builder(name, data_dir=data_dir)
     try:
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
-        )
+        with telling_full(builder.data_dir, builder.data_dir):
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
+            )
     except AssertionError as error:  # of TFDS, when files that the user fetches are missing
         raise FileNotFoundError(str(error)) from error
     return builder

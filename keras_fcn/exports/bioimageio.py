@@ -3,14 +3,12 @@
 import dataclasses
 import re
 import shutil
-import tempfile
 import zipfile
-from pathlib import Path
 
 import keras
 import numpy as np
 
-from keras_fcn.atomic import write_json
+from keras_fcn.atomic import temporary_folder, write_json
 from keras_fcn.cards import pretrained
 from keras_fcn.exports.formats import open_onnx, write_onnx
 from keras_fcn.inference.images import leaves, takes_bytes
@@ -36,8 +34,7 @@ def write_bioimageio(model, path, classes):
     """Write the package, and let the zoo's own tests run it."""
     from bioimageio.spec import ValidationContext, save_bioimageio_package
 
-    with tempfile.TemporaryDirectory() as folder:
-        parts = Path(folder)
+    with temporary_folder() as parts:
         size = Size.of(model)
         _write_parts(model, size, parts, classes)
         with ValidationContext(root=parts):

@@ -12,6 +12,7 @@ import numpy as np
 from keras_fcn.atomic import parse_json, write_json
 from keras_fcn.classes import Classes
 from keras_fcn.inference.onnx import convert_to_onnx
+from keras_fcn.private import import_openvino
 from keras_fcn.remedies import spell
 
 
@@ -126,8 +127,7 @@ def open_onnx(path):
 
 def write_openvino(model, path, classes):
     """Write OpenVINO's two files, with the classes in the information of the first."""
-    import openvino
-
+    openvino = import_openvino()
     plain = path.with_name("without_classes.xml")
     model.export(str(plain), format="openvino", verbose=False)
     converted = openvino.Core().read_model(plain)
@@ -140,8 +140,7 @@ def write_openvino(model, path, classes):
 
 def open_openvino(path):
     """Open OpenVINO's files as an `Exported`."""
-    import openvino
-
+    openvino = import_openvino()
     core = openvino.Core()
     model = core.read_model(path)
     text = model.get_rt_info(["classes"]).value if model.has_rt_info(["classes"]) else None

@@ -3,19 +3,19 @@
 But for the first convolution, as `keras_fcn.inference.quantize.quantize` says.
 """
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from keras_fcn.atomic import temporary_folder
 from keras_fcn.inference.progress import track
 from keras_fcn.inference.quantize import quantize
+from keras_fcn.private import import_openvino
 
 
 def quantize_openvino(path: Path, batches: list[np.ndarray]) -> None:
     """Let the network in OpenVINO's two files compute in integers of 8 bits, by NNCF."""
-    import openvino
-
+    openvino = import_openvino()
     core = openvino.Core()
     core.set_property({"ENABLE_MMAP": False})  # the files are written anew
     network = core.read_model(path)
@@ -37,8 +37,8 @@ def quantize_onnx(path: Path, batches: list[np.ndarray]) -> None:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     before = onnx.load(path)
-    with tempfile.TemporaryDirectory() as folder:
-        prepared = Path(folder) / "prepared.onnx"
+    with temporary_folder() as folder:
+        prepared = folder / "prepared.onnx"
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph
         quantize_static(

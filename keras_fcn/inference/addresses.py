@@ -5,10 +5,10 @@ import functools
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
+from keras_fcn.atomic import temporary_folder
 from keras_fcn.lock import busy, owner, read_owner, runs
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -167,8 +167,8 @@ def copied(place: Path | str) -> Iterator[Path]:
     if isinstance(place, Path):
         yield place
         return
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / PurePosixPath(place).name
+    with temporary_folder() as folder:
+        path = folder / PurePosixPath(place).name
         if not Store(place).fetch("", path):
             raise FileNotFoundError(f"There is no file '{place}'.")
         try:

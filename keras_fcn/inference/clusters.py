@@ -13,7 +13,6 @@ import re
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import traceback
 import warnings
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import keras
 
+from keras_fcn.atomic import temporary_folder
 from keras_fcn.inference.addresses import place_of
 from keras_fcn.inference.batches import wanted
 from keras_fcn.inference.outputs import open_output
@@ -358,14 +358,14 @@ def _record(outcome, book, done, failed, progress):
 
 
 def _to_bytes(model):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
+    with temporary_folder() as folder:
+        path = folder / "model.keras"
         model.save(path)
         return path.read_bytes()
 
 
 def _from_bytes(data):
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
+    with temporary_folder() as folder:
+        path = folder / "model.keras"
         path.write_bytes(data)
         return keras.saving.load_model(path, compile=False)

@@ -4,7 +4,6 @@ An engine is not trusted unseen: each compiled model is compared with Keras once
 """
 
 import contextlib
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -14,12 +13,13 @@ import keras
 import numpy as np
 
 from keras_fcn.arguments import check_choice
+from keras_fcn.atomic import temporary_folder
 from keras_fcn.convolutionize import is_augmentation
 from keras_fcn.inference import quantize
 from keras_fcn.inference.onnx import convert_to_onnx
 from keras_fcn.inference.products import large_kernels_as_products
 from keras_fcn.inference.tiles import View, free_size, takes_size
-from keras_fcn.private import flat_layers
+from keras_fcn.private import flat_layers, import_openvino
 from keras_fcn.remedies import given, spell
 
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -185,8 +185,7 @@ def _compile_keras(model):
 
 def _check_processor(precision):
     """Raise where the processor does not compute in such numbers."""
-    import openvino
-
+    openvino = import_openvino()
     if precision == "int8":
         with quantize.without_torch():
             import nncf  # noqa: F401  (before it is looked for after a minute)
@@ -218,20 +217,18 @@ def _compile_openvino(model, plain, precision, calibration):
 
 def read_openvino(model: keras.Model):
     """Return a model as an `openvino.Model`."""
-    import openvino
-
+    openvino = import_openvino()
     core = openvino.Core()
     core.set_property({"ENABLE_MMAP": False})  # the file goes
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.xml"
+    with temporary_folder() as folder:
+        path = folder / "model.xml"
         model.export(str(path), format="openvino", verbose=False)
         return core.read_model(path)
 
 
 def run_openvino(network, precision: str = "float32") -> Callable[[np.ndarray], np.ndarray]:
     """Return an `openvino.Model` as a function of batches of images; threads take turns."""
-    import openvino
-
+    openvino = import_openvino()
     settings = {
         "INFERENCE_PRECISION_HINT": {"float32": "f32", "bfloat16": "bf16"}[precision],
         "CPU_RUNTIME_CACHE_CAPACITY": KERNELS,
@@ -250,8 +247,8 @@ def _compile_onnx(model):
     import onnxruntime
 
     model(np.zeros(_probe_shape(model), "float32"))  # Keras's export needs one call
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
+    with temporary_folder() as folder:
+        path = folder / "model.onnx"
         convert_to_onnx(model, path, spell("engine", "openvino"))
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name

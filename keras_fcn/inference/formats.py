@@ -1,6 +1,7 @@
 """What is written of a prediction, and as files of which kind."""
 
 import contextlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -216,7 +217,7 @@ def _npy_writer(path, beside, pages):
             return
         if not made:
             shape = (pages, *array.shape)
-            made.append(np.lib.format.open_memmap(beside, "w+", array.dtype, shape))
+            made.append(create_npy(beside, array.dtype, shape))
             made.append(0)
         if made[0].shape[1:] != array.shape:
             raise ValueError(
@@ -228,6 +229,15 @@ def _npy_writer(path, beside, pages):
         made[1] += 1
 
     return write
+
+
+def create_npy(path: Path, dtype: np.dtype, shape: tuple) -> np.memmap:
+    """Make a file of an array, with its room on the disk: a full one would end the process."""
+    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, array.offset + array.nbytes)
+    return array
 
 
 def _tiff_writer(beside, pages, stack):

@@ -10,10 +10,17 @@ import keras
 import numpy as np
 
 from keras_fcn.arguments import check_choice
-from keras_fcn.atomic import as_json, read_json, remove_leftovers, replacing, write_json
+from keras_fcn.atomic import (
+    as_json,
+    read_json,
+    remove_leftovers,
+    replacing,
+    telling_full,
+    write_json,
+)
 from keras_fcn.catalogue import classes_of
 from keras_fcn.inference.engines import compiled
-from keras_fcn.inference.formats import write_tiled
+from keras_fcn.inference.formats import create_npy, write_tiled
 from keras_fcn.inference.images import BLOCK, check_image, check_model
 from keras_fcn.inference.ledger import fingerprint
 from keras_fcn.inference.memory import release
@@ -93,7 +100,8 @@ def predict_into(
             network = compiled(model, engine, precision, calibration)
             pieces = _begin(folder, run | options, tile_size, model, image, network)
             if not _is_delivered(folder):
-                _fill(folder, pieces, image, _finish(model, output))
+                with telling_full(folder, file):
+                    _fill(folder, pieces, image, _finish(model, output))
                 _deliver(folder, file, classes_of(model).palette)
         except BaseException:
             if not (folder / DONE).exists() and not _foreign(folder):  # nothing to go on with
@@ -181,7 +189,7 @@ def _fill(folder, pieces, image, finish):
     for box in track(pieces.boxes[done:], "Predicting in tiles", before=done):
         piece = finish(pieces.predict(box))
         if not (folder / DONE).exists():
-            _create(folder / TILES, (*pieces.size, *piece.shape[2:]), piece.dtype)
+            create_npy(folder / TILES, piece.dtype, (*pieces.size, *piece.shape[2:]))
         # opened for each, or memory would hold more and more of the file
         result = np.lib.format.open_memmap(folder / TILES, "r+")
         result[box] = piece
@@ -190,15 +198,6 @@ def _fill(folder, pieces, image, finish):
         release(image)
         with (folder / DONE).open("ab") as file:
             file.write(b".")
-
-
-def _create(path, shape, dtype):
-    """Make a file of an array, with its room on the disk: a full one would end the process."""
-    array = np.lib.format.open_memmap(path, "w+", dtype, shape)
-    size = array.offset + array.nbytes
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
 
 
 def _deliver(folder, path, palette):

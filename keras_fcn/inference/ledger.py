@@ -10,7 +10,15 @@ from pathlib import Path
 
 import keras
 
-from keras_fcn.atomic import as_json, open_table, parse_json, replacing, write_json
+from keras_fcn.atomic import (
+    as_json,
+    open_table,
+    parse_json,
+    replacing,
+    telling_full,
+    write_json,
+    write_rows,
+)
 from keras_fcn.inference.addresses import below
 
 RECORD = "predictions.json"
@@ -186,9 +194,9 @@ def _read(path, header):
 
 def _write(path, header, lines):
     with replacing(path) as beside, open_table(beside, "w") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *lines])
+        write_rows(file, [header, *lines])
 
 
 def _append(path, lines):
-    with open_table(path, "a") as file:
-        csv.writer(file, lineterminator="\n").writerows(lines)
+    with telling_full(path.parent, path), open_table(path, "a") as file:
+        write_rows(file, lines)

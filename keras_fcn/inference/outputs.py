@@ -2,12 +2,11 @@
 
 import contextlib
 import math
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_fcn.atomic import remove_leftovers
+from keras_fcn.atomic import remove_leftovers, temporary_folder
 from keras_fcn.inference import ledger
 from keras_fcn.inference.addresses import Store
 from keras_fcn.inference.formats import is_ours, is_recorded
@@ -137,8 +136,8 @@ def open_output(place: Path | str) -> Iterator[Folder | Address]:
     if isinstance(place, Path):
         yield Folder(place)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        yield Address(place, Path(folder))
+    with temporary_folder() as folder:
+        yield Address(place, folder)
 
 
 def _status(path):

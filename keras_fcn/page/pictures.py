@@ -4,11 +4,11 @@ import base64
 import binascii
 import importlib.util
 import io
-import tempfile
 from pathlib import Path
 
 from PIL import Image
 
+from keras_fcn.atomic import temporary_folder
 from keras_fcn.datasets.doubts import TRANSPARENT, dark_question, is_see_through
 from keras_fcn.datasets.images import (
     read_raster,
@@ -121,8 +121,8 @@ def _name(picture):
 
 def _decode(content, name, limits, channels):
     """Read the pixels by way of a file that is gone before this returns."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, name)
+    with temporary_folder() as folder:
+        path = folder / name
         path.write_bytes(content)
         try:
             return read_raster(path, limits.pixels, channels)
