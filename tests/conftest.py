@@ -3,6 +3,7 @@ import ctypes
 import gc
 import json
 import os
+import signal
 import socket
 import subprocess
 import types
@@ -24,6 +25,10 @@ from keras_fcn.weights import fingerprint, save_half_precision
 
 for name in keras_fcn.__all__:  # first asked for while a test replaces it, it would stay replaced
     getattr(keras_fcn, name)
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # a shell lets what it starts in the background ignore Ctrl-C, and so would what we start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GROWTH = 2**27  # bytes by which the process may grow before its memory is cleared
 

@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_fcn.atomic import replacing
+from keras_fcn.atomic import replacing, temporary_folder
 from keras_fcn.commands import _parser, main, models
 from keras_fcn.commands.errors import explain
 from keras_fcn.commands.quiet import CHATTER
@@ -80,6 +81,17 @@ def test_a_full_disk_is_told_from_a_full_memory():
     )
     memory = explain(exhausted(None, None, "OOM when allocating tensor"))
     assert memory.startswith("The memory does not suffice. Received: OOM when allocating tensor.")
+
+
+def test_a_full_disk_of_temporary_files_is_told_with_its_variable(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(OSError) as raised, temporary_folder():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    told = explain(raised.value)
+    assert told.startswith(f"The disk is full, and '{tmp_path}' could not be written. Make room")
+    assert "set the environment variable TMPDIR" in told
+    none = FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+    assert "set the environment variable TMPDIR" in explain(none)
 
 
 @pytest.mark.slow

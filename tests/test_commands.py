@@ -13,7 +13,7 @@ from sklearn.metrics import jaccard_score
 from keras_fcn import UNet, from_pretrained, fully_convolutional, predict_image, pretrained
 from keras_fcn.catalogue import classes_of, load_model, set_classes
 from keras_fcn.classes import Classes
-from keras_fcn.commands import main
+from keras_fcn.commands import evaluate, main
 from keras_fcn.datasets import Augmentation
 from keras_fcn.metrics import SegmentationMetrics
 from keras_fcn.training import Recipe
@@ -34,6 +34,16 @@ def test_predict_with_shipped_weights(photo, tmp_path, capsys):
     assert labels.shape == (100, 150)
     assert labels.max() < 11
     assert Image.open(output / "photo_overlay.png").width == 150
+
+
+def test_names_reach_the_terminal_as_they_are(capsys):
+    scores = {"images": 1, "mean_iou": 0.5, "per_class_iou": {"[/x]": 0.5, "[red]": 0.25}}
+    evaluate._print_scores(scores)
+    printed = capsys.readouterr().out
+    assert "[/x]" in printed
+    assert "[red]" in printed
+    assert main(["predict", "photo.png", "--weights", "a\x1b[2J\rb.keras"]) == 1
+    assert r"'a\x1b[2J\rb.keras'" in capsys.readouterr().err
 
 
 def test_predict_with_a_saved_gray_model(photo, tmp_path):

@@ -271,10 +271,11 @@ def test_killed_between_its_two_names_the_same_call_goes_on(format, tmp_path):
 # A process that writes an export whole, and is then busy with its check.
 BUSY = """
 import sys, time
-from keras_fcn import commands, exports
+from keras_fcn import exports
+from keras_fcn.__main__ import main
 exports._compare = lambda *_: print("written", flush=True) or time.sleep(60)
 sys.argv = ["keras-fcn", *sys.argv[1:]]
-sys.exit(commands.main())
+sys.exit(main())
 """
 
 

@@ -97,12 +97,12 @@ def test_a_full_disk(capsys, monkeypatch):
 # The command in a process of its own, which lasts.
 SLOW = """
 import sys, time
-from keras_fcn import commands
+from keras_fcn.__main__ import main
 from keras_fcn.inference import addresses, pipeline
 predict = pipeline.predict_images
 pipeline.predict_images = lambda *a, **k: time.sleep(0.5) or predict(*a, **k)
 sys.argv = ["keras-fcn", *sys.argv[1:]]
-sys.exit(commands.main())
+sys.exit(main())
 """
 
 

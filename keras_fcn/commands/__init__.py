@@ -4,7 +4,6 @@ The modules import what is heavy when they run, so that help and errors of usage
 """
 
 import argparse
-import contextlib
 import io
 import os
 import re
@@ -14,6 +13,7 @@ import sys
 import textwrap
 import warnings
 
+from keras_fcn import signals
 from keras_fcn.arguments import expand_home
 from keras_fcn.commands import (
     check_data,
@@ -27,15 +27,12 @@ from keras_fcn.commands import (
     tune,
 )
 from keras_fcn.commands.completion import complete
-from keras_fcn.commands.errors import explain, is_expected
+from keras_fcn.commands.errors import explain, is_expected, visible
 from keras_fcn.commands.quiet import import_quietly
 from keras_fcn.remedies import on_the_command_line
 
 COMMANDS = (predict, evaluate, train, plan, tune, check_data, export, models, demo)
-# Exit statuses as a shell gives them for the signals.
-INTERRUPTED = 130
-BROKEN_PIPE = 141
-TERMINATED = 143
+BROKEN_PIPE = 141  # the exit status that a shell gives for it
 NEGATIVE = re.compile(r"-(\.?\d|inf|nan)", re.IGNORECASE)  # how a value may begin, and no option
 LACKING = re.compile(r"argument (--[\w-]+): expected (?:at least )?one argument")  # of argparse
 
@@ -47,27 +44,25 @@ def main(arguments=None):
     words = sys.argv[1:] if arguments is None else arguments
     _refuse_empty(parser, words)
     options = parser.parse_args([_expand_home(word) for word in words])
-    if arguments is None:
-        signal.signal(signal.SIGTERM, _end)
-        if isinstance(sys.stdout, io.TextIOWrapper):  # names of files need not be UTF-8
-            sys.stdout.reconfigure(errors="backslashreplace")
+    if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     with on_the_command_line(), warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)  # printed, whatever Python was told of them
         warnings.showwarning = _show_warning
         try:
             return _run(options)
         except KeyboardInterrupt:
-            print("keras-fcn: stopped", file=sys.stderr)
-            if arguments is None:
-                _leave()
-            return INTERRUPTED
+            if signals.received:
+                raise
+            print(signals.LINES[signal.SIGINT], file=sys.stderr)  # of a training, after the step
+            return signals.OF_SIGNALS + signal.SIGINT
         except BrokenPipeError:  # who read the output has ended, as `| head` does
             _discard_output()
             return BROKEN_PIPE
         except Exception as error:
-            if not is_expected(error):
+            if signals.received or not is_expected(error):
                 raise
-            print(f"keras-fcn: error: {explain(error)}", file=sys.stderr)
+            print(f"keras-fcn: error: {visible(explain(error))}", file=sys.stderr)
             return 1
 
 
@@ -88,24 +83,6 @@ def _expand_home(word):
     return option + expand_home(path)
 
 
-def _end(*_):
-    """End for SIGTERM as for Ctrl-C: files begun and locks are removed on the way out."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a second one ends at once
-    print("keras-fcn: stopped by SIGTERM", file=sys.stderr)
-    raise SystemExit(TERMINATED)
-
-
-def _leave():
-    """End the process with the status of an interruption.
-
-    Interrupted within an import, Python would at its end send itself the signal once more.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError):
-            stream.flush()
-    os._exit(INTERRUPTED)
-
-
 def _run(options):
     if getattr(options, "imports_keras", True):
         import_quietly()
@@ -115,7 +92,7 @@ def _run(options):
 
 
 def _show_warning(message, _category, _filename, _number, file=None, _line=None):
-    print(f"keras-fcn: warning: {message}", file=file or sys.stderr)
+    print(f"keras-fcn: warning: {visible(str(message))}", file=file or sys.stderr)
 
 
 def _discard_output():

@@ -247,6 +247,7 @@ def _reading(options):
 def _print_scores(result):
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console()
     scores = dict(result)
@@ -255,7 +256,7 @@ def _print_scores(result):
     if per_class:
         table = Table("class", "IoU")
         for name, iou in per_class.items():
-            table.add_row(name, _percent(iou))
+            table.add_row(Text(name), _percent(iou))  # not str: a name may look like markup
         console.print(table)
     table = Table("score", f"{images} images")
     for name, value in scores.items():

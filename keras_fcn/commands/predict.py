@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from keras_fcn.commands.completion import choices
+from keras_fcn.commands.errors import visible
 from keras_fcn.commands.shared import add_image_options, add_model, prediction_options
 
 SHOWN = 20  # images named on standard output
@@ -118,7 +119,8 @@ def _print_result(result, options):
     kinds = parse_formats(options.output_format, options.objects)
     for image, files in list(result.done.items())[:SHOWN]:
         pairs = zip(kinds, files, strict=True)
-        print(f"{image}: {', '.join(f'{TITLES.get(kind, kind)} {file}' for kind, file in pairs)}")
+        written = ", ".join(f"{TITLES.get(kind, kind)} {file}" for kind, file in pairs)
+        print(visible(f"{image}: {written}"))
     if len(result.done) > SHOWN:
         print(f"and {len(result.done) - SHOWN} more in {output}")
     if result.skipped:
@@ -126,8 +128,8 @@ def _print_result(result, options):
     if result.failed:
         image, error = next(iter(result.failed.items()))
         total = len(result.done) + len(result.skipped) + len(result.failed)
-        print(
+        told = (
             f"keras-fcn: {len(result.failed)} of {total} images failed and are in "
-            f"{below(output, Path('errors.csv'))}, the first '{image}': {error}",
-            file=sys.stderr,
+            f"{below(output, Path('errors.csv'))}, the first '{image}': {error}"
         )
+        print(visible(told), file=sys.stderr)
