@@ -35,7 +35,7 @@ from keras_fcn.training import ImageGrid, Recipe, fit, log, train
 # one process for what they share
 pytestmark = pytest.mark.xdist_group("training")
 VOID = 255
-START = "import sys; from keras_fcn.commands import main; sys.exit(main())"
+START = "import sys; from keras_fcn.__main__ import main; sys.exit(main())"
 TWO_CPUS = """
 import tensorflow as tf
 two = [tf.config.LogicalDeviceConfiguration()] * 2
@@ -545,6 +545,20 @@ def test_loss_that_is_no_number_is_an_error_each_time(recipe, tmp_path):
         with pytest.raises(ValueError, match=r"at step \d, in epoch 1, .*lower learning rate"):
             train(recipe, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} <= {"training.json", "tensorboard"}
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_weights_that_are_no_numbers_after_the_last_step_are_told_of_the_step(
+    mixed, recipe, tmp_path
+):
+    """Before the pictures of the epoch are drawn by them."""
+    recipe = dataclasses.replace(
+        recipe, learning_rate=1e38, epochs=1, steps=2, mixed_precision=mixed, optimizer="sgd"
+    )
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"became .* at step 2, in epoch 1"):
+            train(recipe, tmp_path)
+    assert not (tmp_path / "best.keras").exists()
 
 
 def test_a_later_divergence_leaves_the_last_good_weights(long_recipe, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from keras_fcn.training.run import keep_best, save_state, steps_of
 from keras_fcn.visualize import VOID_COLOR, paint, write_png
 
 PANEL = 256  # largest side of a pictured image, pixels
+SCORE = MONITOR.removeprefix("val_")  # as validation has it
 REPORT = 30  # seconds between two lines of progress in a file
 
 
@@ -62,12 +63,17 @@ class Keeper(keras.callbacks.Callback):
             self._raise(f"The loss became {logs['loss']}")
         self._heed_signal()
 
+    def on_test_begin(self, logs=None):
+        self._check_weights()  # before pictures are drawn by them
+
     def on_test_batch_end(self, batch, logs=None):
         self._heed_signal()
 
+    def on_test_end(self, logs=None):
+        if not (math.isfinite(logs["loss"]) and math.isfinite(logs[SCORE])):
+            self._raise(f"The loss of the validation images became {logs['loss']}")
+
     def on_epoch_end(self, epoch, logs=None):
-        if not (math.isfinite(logs["val_loss"]) and math.isfinite(logs[MONITOR])):
-            self._raise(f"The loss of the validation images became {logs['val_loss']}")
         self._check_weights()
         logs["seconds"] = time.perf_counter() - self.begin
         scores = self.per_class_iou()
@@ -109,6 +115,10 @@ class Keeper(keras.callbacks.Callback):
             return
         self._check_weights()
         save_state(self.model, self.output)
+        self._end()
+
+    def _end(self):
+        """End for the signal that came; the state is saved."""
         step = steps_of(self.model)
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
@@ -125,9 +135,11 @@ class Keeper(keras.callbacks.Callback):
                 self.handlers[number] = signal.signal(number, self._receive)
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, kind, *_):
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
+        if self.signal is not None and kind is None:  # it came after the last step
+            self._end()
 
     def _receive(self, number, _frame):
         self.signal = number

@@ -252,7 +252,7 @@ def _validate(model, validation, epoch, callbacks):
     for callback in callbacks:
         callback.set_model(model)
         callback.on_epoch_begin(epoch)
-    scores = model.evaluate(validation, return_dict=True, verbose=0)
+    scores = model.evaluate(validation, return_dict=True, verbose=0, callbacks=callbacks)
     logs = {f"val_{name}": value for name, value in scores.items()}
     for callback in callbacks:
         callback.on_epoch_end(epoch, logs)

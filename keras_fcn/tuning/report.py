@@ -6,17 +6,23 @@ import re
 from pathlib import Path
 
 import keras
+import keras_tuner
 from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from keras_fcn.atomic import replacing
+from keras_fcn.atomic import FullDiskError, replacing, telling_full
 from keras_fcn.training.log import MONITOR
 from keras_fcn.tuning.private import save_state
 
+FINITE = "Loss and scores should stay finite."
 MOST_LEFT_OUT = 20  # networks for each trial, after which a search ends
 WIDTH = 120  # of the table in a file, characters
+
+
+class SearchStoppedError(keras_tuner.errors.FatalError, FullDiskError):
+    """The disk is full, which KerasTuner would take for the failure of a trial."""
 
 
 class Reporting:
@@ -32,8 +38,15 @@ class Reporting:
 
     def count_trials(self):
         """Let networks that were left out not count among the trials."""
-        left_out = [trial for trial in self.oracle.trials.values() if trial.status == "FAILED"]
+        left_out = [trial for trial in self.oracle.trials.values() if _is_left_out(trial)]
         self.oracle.max_trials = self.trials + min(len(left_out), MOST_LEFT_OUT * self.trials)
+
+    def run_trial(self, trial, *args, **kwargs):
+        try:
+            with telling_full(self.project_dir, self.project_dir):
+                return super().run_trial(trial, *args, **kwargs)
+        except FullDiskError as error:  # the same search goes on from here
+            raise SearchStoppedError(error.errno, error.strerror, error.filename) from error
 
     def on_trial_begin(self, trial):
         super().on_trial_begin(trial)
@@ -44,6 +57,14 @@ class Reporting:
 
     def on_epoch_end(self, trial, model, epoch, logs=None):
         super().on_epoch_end(trial, model, epoch, logs)
+        if not math.isfinite(logs[MONITOR]):
+            model.stop_training = True
+            if not self.progress:  # else the trial has the score of an epoch before
+                raise keras_tuner.errors.FailedTrialError(
+                    f"{FINITE} Received: NaN in epoch {epoch + 1}, at a "
+                    f"learning rate of {trial.hyperparameters.get('learning_rate'):.2g}."
+                )
+            return
         self.progress = {"epoch": epoch + 1, "mean_iou": logs[MONITOR]}
         self.live.refresh()
 
@@ -53,7 +74,8 @@ class Reporting:
         self._report()
         row = describe_trial(self.oracle.trials[trial.trial_id])
         if row["message"]:
-            self.live.console.print(f"trial {row['trial']} failed: {row['message']}")
+            told = f"trial {row['trial']} failed: {row['message']}"
+            self.live.console.print(told, markup=False)
         elif not self.live.console.is_terminal:  # where the table comes at the end
             self.live.console.print(f"trial {row['trial']}: mean IoU {_cell(row['mean_iou'])}")
 
@@ -83,6 +105,11 @@ class Reporting:
             cells += [_cell(row["values"].get(name)) for name in names]
             table.add_row(*cells, style="bold" if running else None)
         return table
+
+
+def _is_left_out(trial):
+    """Whether a network was left out, as one that is too large; NaN has taken an epoch's time."""
+    return trial.status == "FAILED" and FINITE not in (trial.message or "")
 
 
 def describe_trial(trial):
