@@ -13,6 +13,7 @@ import keras_fcn
 from keras_fcn.cards import sha256
 from keras_fcn.datasets.shapes import draw_cells
 from keras_fcn.training import Recipe, train
+from keras_fcn.training.log import read_log
 from keras_fcn.weights import fingerprint
 
 ARGUMENTS = {"filters": [4, 8], "batch_norm": True}
@@ -73,7 +74,10 @@ def test_card_is_of_the_file_and_of_all_stages(data, pairs, tmp_path, scripts, m
     assert card["arguments"] == {"input_shape": [None, None, 1], "num_classes": 2, **ARGUMENTS}
     assert len(card["commands"]) == 2
     assert card["stopped"] == {"1": "after 1 of 2 epochs"}
-    assert card["training_minutes"] == 0
+    rows, _ = read_log(tmp_path / "first")
+    result = json.loads((tmp_path / "second" / "training.json").read_text())["result"]
+    seconds = sum(float(row["seconds"]) for row in rows.values()) + result["seconds"]
+    assert card["training_minutes"] == round(seconds / 60)
     assert str(tmp_path) not in json.dumps(card)
 
     model = keras_fcn.UNet(**card["arguments"], weights=str(file))
