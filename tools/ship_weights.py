@@ -8,11 +8,11 @@ far one came that was stopped before its end; call it from the folder where they
 paths are relative. Where it began on weights that ship, those of their card come first, and it has
 the sha256 of their file as it was. Of a run its best epoch by mean IoU is taken, or with `--last`
 its last, as the card then says. Of several runs, of one command with other seeds, the mean of their
-weights is taken, and the card has the mean and the range of their own scores. Writes
-`NAME.weights.h5`, its kernels in half precision or, with `--bits 8`, in eight bits, and `NAME.json`
-into `--output`. The scores on the card are those of that file on the validation images of the run,
-whole, with and without test-time augmentation. Thresholds of cells and objects are chosen on the
-same images.
+weights is taken, and the card has the mean and the range of their own scores, objects found as on
+the card. Writes `NAME.weights.h5`, its kernels in half precision or, with `--bits 8`, in eight
+bits, and `NAME.json` into `--output`. The scores on the card are those of that file on the
+validation images of the run, whole, with and without test-time augmentation. Thresholds of cells
+and objects are chosen on the same images.
 """
 
 import argparse
@@ -216,11 +216,11 @@ def measure(model, pairs, dataset, classes, numbers=None):
         "per_class_iou": per_class,
         "with_test_time_augmentation": averaged,
     }
-    return metric, settings and dataclasses.asdict(settings)
+    return metric, settings
 
 
 def measure_seeds(files, *where):
-    """Return the mean and the range of the scores of models, each with thresholds of its own."""
+    """Return the mean and the range of the scores of models."""
     scores = [score(keras_fcn.load_model(file), *where)[0] for file in files]
     return {
         name: {
@@ -299,7 +299,7 @@ def main():
     STORES[options.bits](model, file)
     load_file(model, file)  # what is measured is what ships
     where = open_measured(options.data, dataset, records[0])
-    metric, objects = measure(model, *where)
+    metric, settings = measure(model, *where)
     seeds = [record["seed"] for record in records]
     card = {
         "name": options.name,
@@ -313,11 +313,11 @@ def main():
         "dataset": "; ".join(origin["description"] for origin in origins),
         "data_licence": "; ".join(origin["licence"] for origin in origins),
         "metric": metric,
-        **({"objects": objects} if objects else {}),
+        **({"objects": dataclasses.asdict(settings)} if settings else {}),
         "test_time_augmentation": data["test_time_augmentation"],
         "commands": [hide_folders(stage["command"]) for stage in stages],
         **list_by_command(stages),
-        **({"seeds": measure_seeds(files, *where)} if len(runs) > 1 else {}),
+        **({"seeds": measure_seeds(files, *where, settings)} if len(runs) > 1 else {}),
         "seed": seeds if len(runs) > 1 else seeds[0],
         "hardware": options.hardware,
         "training_minutes": round(sum(stage["result"]["seconds"] for stage in stages) / 60),

@@ -14,11 +14,11 @@ from keras_fcn.inference.predict import check_options, predict_image
 from keras_fcn.object_metrics import ObjectMetrics
 from keras_fcn.remedies import choose
 
-# What `choose_thresholds` tries, one after the other.
+# What `choose_thresholds` tries, one after the other; specks first, or the others go to them.
 GRIDS = (
+    {"minimum_area": (0, 10, 20, 40, 80)},
     {"seed_threshold": (0.0, 0.2, 0.4, 0.6, 0.8), "neck": (1.0, 2.0, 3.0)},
     {"threshold": (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)},
-    {"minimum_area": (0, 10, 20, 40, 80)},
 )
 SMOOTHING = 1  # pixels: the standard deviation of a filter on the depth of what is inside
 
