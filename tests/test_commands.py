@@ -15,6 +15,7 @@ from keras_fcn.catalogue import classes_of, load_model, set_classes
 from keras_fcn.classes import Classes
 from keras_fcn.commands import evaluate, main
 from keras_fcn.datasets import Augmentation
+from keras_fcn.inference import ObjectSettings
 from keras_fcn.metrics import SegmentationMetrics
 from keras_fcn.training import Recipe
 
@@ -230,7 +231,7 @@ def test_thresholds_of_objects_are_stored_in_the_model(pairs, tmp_path, model, c
     stored = classes_of(load_model(model[1])).objects
     (line,) = (line for line in output.err.splitlines() if line.startswith("{"))
     assert json.loads(line) == stored
-    assert set(stored) == {"threshold", "seed_threshold", "minimum_area", "border", "background"}
+    assert set(stored) == set(ObjectSettings.__dataclass_fields__)
     again = ["evaluate", "--weights", model[1], *pairs[0], "--objects", "--json"]
     assert main(again) == 0
     assert json.loads(capsys.readouterr().out) == json.loads(output.out)
