@@ -268,15 +268,16 @@ def read_options():
     return parser.parse_args()
 
 
-def list_stages_of(runs, last):
+def find_all_stages(runs, last):
     """Return the records of runs of one command, and of those that they went on from, in turn."""
     stages = [*find_stages(runs[0]), *(find_stages(run)[-1] for run in runs[1:])]
     for run, record in zip(runs, stages[-len(runs) :], strict=True):
         if "stopped" in record:
             sys.exit(f"{run} has no end; repeat its command, which goes on")
-        took = [f"the last epoch, {LAST}"] if last else []
+        took = []
         if last:
             record["result"]["file"] = LAST
+            took.append(f"the last epoch, {LAST}")
         if len(runs) > 1:
             took.append(f"the mean of the weights of the last {len(runs)} commands")
         if took:
@@ -288,7 +289,7 @@ def main():
     options = read_options()
     dataset = options.name.rpartition("_")[2]
     data, runs = DATA[dataset], options.run
-    stages = list_stages_of(runs, options.last)
+    stages = find_all_stages(runs, options.last)
     records = stages[-len(runs) :]
     origins = [data, *([VGG16] if "--weights" in stages[0]["command"] else [])]
     files = [run / record["result"]["file"] for run, record in zip(runs, records, strict=True)]
