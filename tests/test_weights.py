@@ -3,6 +3,7 @@ import re
 import time
 import zipfile
 import zlib
+from pathlib import Path
 
 import h5py
 import keras
@@ -48,6 +49,20 @@ def test_layers_are_those_of_keras():
     assert shapes == [(7 * 7 * 512, 4096), (4096, 4096)]
     assert ours.get_layer("fc6").kernel.shape == (7, 7, 512, 4096)
     assert ours.get_layer("fc7").kernel.shape == (1, 1, 4096, 4096)
+
+
+def trainings():
+    """The commands of the cards, and of the recipes, that train what ships."""
+    commands = [command for card in pretrained().values() for command in card["commands"]]
+    recipes = (Path(__file__).resolve().parents[1] / "weights" / "RECIPES.md").read_text()
+    return commands + re.findall(r"^keras-fcn train .* --output .*", recipes, re.M)
+
+
+@pytest.mark.parametrize("command", trainings())
+def test_commands_leave_nothing_to_the_plan_that_a_release_may_plan_otherwise(command):
+    """Loss, weights of classes, optimizer: else the same command trains another network."""
+    needed = {"loss", "class-weights", "optimizer", "learning-rate", "augment", "steps", "epochs"}
+    assert needed <= set(re.findall(r" --([a-z-]+)", command))
 
 
 @pytest.fixture(scope="module")
