@@ -727,6 +727,9 @@ def test_what_the_page_does_not_need_is_closed(address):
     assert ask(address, "/gradio_api/file=setup.cfg")[0] == 404
     assert ask(address, "/gradio_api/proxy=http://example.org")[0] == 404
     assert ask(address, "/", headers={"Host": "example.org"})[0] == 400
+    # all of it is sent before the reason is read
+    status, reason = ask(address, "/gradio_api/queue/join", data=bytes(40_000_000))
+    assert (status, "smaller picture" in reason) == (413, True)
     # refused by its length, before any of it is sent
     connection = http.client.HTTPConnection(address.removeprefix("http://"))
     connection.putrequest("POST", "/gradio_api/queue/join")

@@ -4,6 +4,8 @@ Gradio reads its settings from the environment when it is imported, so they are 
 first.
 """
 
+import asyncio
+import contextlib
 import importlib.util
 import ipaddress
 import os
@@ -26,6 +28,7 @@ POLICY = (
 # What the page asks of Gradio. The rest, which can keep files or fetch them, stays closed.
 QUESTIONS = ("/gradio_api/queue/join", "/gradio_api/cancel", "/gradio_api/reset")
 CLOSED = ("/gradio_api/file", "/gradio_api/proxy", "/gradio_api/stream", "/gradio_api/call")
+LINGERING = 5  # seconds for which a request that is refused may be sent on
 OVERHEAD = 8_000_000  # bytes of a question beside a picture: a scaled one, scores, names
 
 
@@ -119,10 +122,7 @@ class Gate:
             await self.app(scope, receive, send)
             return
         if refusal := self._refusal(scope):
-            status, message = refusal
-            headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-            await send({"type": "http.response.start", "status": status, "headers": headers})
-            await send({"type": "http.response.body", "body": message.encode()})
+            await _refuse(receive, send, *refusal)
             return
 
         async def send_with_policy(message):
@@ -150,6 +150,27 @@ class Gate:
                     f"{int(size):,}. Send a smaller picture."
                 )
         return None
+
+
+async def _refuse(receive, send, status, message):
+    """Answer at once, and throw away what still comes.
+
+    A client reads the answer when it has sent all; were the connection closed before, it would
+    learn of that only.
+    """
+    body = message.encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGERING):
+            while (await receive()).get("more_body"):
+                pass
+    await send({"type": "http.response.body"})
 
 
 def is_loopback(host):
