@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow_datasets
-from conftest import leave_half
+from conftest import leave_half, run_eagerly
 from PIL import Image
 
 import keras_fcn
@@ -194,7 +194,7 @@ KILLS = {
 def long_run(long_recipe, tmp_path_factory):
     """The folder of a run; beside it is what a `kill -9` at each of the moments would leave."""
     output = tmp_path_factory.mktemp("runs") / "long"
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, run_eagerly():
         for moment, place in KILLS.items():
             copy_at(patch, *place, output, output.with_name(moment))
         train(long_recipe, output)
@@ -231,6 +231,7 @@ def kill_at(monkeypatch, where, name, count):
     monkeypatch.setattr(where, name, killed)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("moment", KILLS)
 def test_run_goes_on_from_wherever_it_was_killed(moment, long_recipe, long_run):
     output = long_run.with_name(moment)
@@ -259,6 +260,7 @@ def signal_at(monkeypatch, hook, count, number):
     monkeypatch.setattr(training.callbacks.Keeper, hook, signalled)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
     ("number", "hook", "error"),
     [
@@ -282,6 +284,7 @@ def test_signal_ends_a_run_after_the_step(
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("name", ["last.keras", "training.json"])
 def test_a_damaged_file_of_a_run_is_named(name, recipe, tmp_path, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(Kill):
@@ -359,6 +362,7 @@ def test_a_damaged_log_is_kept_beside(spoil, lost, tmp_path):
     assert log.recover_log(tmp_path, 3)[1] == []
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_the_best_epoch_of_a_damaged_log_gets_its_score_again(
     long_recipe, long_run, tmp_path, monkeypatch
 ):
@@ -376,6 +380,7 @@ def test_the_best_epoch_of_a_damaged_log_gets_its_score_again(
     assert [row["seconds"] for row in rows].count("nan") == 1
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_other_parameters_are_refused_with_a_way_on(long_recipe, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch, pytest.raises(Kill):
         kill_at(patch, training.callbacks, "save_state", 2)
@@ -388,6 +393,7 @@ def test_other_parameters_are_refused_with_a_way_on(long_recipe, tmp_path, monke
     assert f"`weights='{tmp_path / 'best.keras'}'`" in str(error.value)
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_run_that_did_nothing_begins_anew_with_other_parameters(recipe, tmp_path, monkeypatch):
     def fail(*args):
         raise MemoryError("smaller batches would fit")
@@ -533,6 +539,7 @@ def test_training_learns(recipe, tmp_path):
     assert train(recipe, tmp_path)["mean_iou"] > 0.9
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_early_stopping(recipe, tmp_path):
     recipe = dataclasses.replace(recipe, epochs=5, early_stopping=1, learning_rate=1e-12)
     assert train(recipe, tmp_path)["epoch"] == 1
@@ -561,6 +568,7 @@ def test_weights_that_are_no_numbers_after_the_last_step_are_told_of_the_step(
     assert not (tmp_path / "best.keras").exists()
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_a_later_divergence_leaves_the_last_good_weights(long_recipe, tmp_path, monkeypatch):
     """Neither weights, nor the scores of validation, may be NaN."""
     whole = training.callbacks.Keeper.on_epoch_end
@@ -762,6 +770,7 @@ def test_classes_of_the_weights_stay_where_the_data_names_none(
     assert labels.ignore == labels.classes.ignore == VOID
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_names_of_the_weights_are_in_the_model_and_the_record(recipe, run, tmp_path):
     source = keras_fcn.load_model(run[0] / "model.keras")
     keras_fcn.set_classes(source, NAMED)
