@@ -189,7 +189,7 @@ def maps_fit(model: keras.Model, size: tuple[int, int]) -> bool:
     try:
         graph = functional(model)
         for axis, side in enumerate(size):
-            _Walk(axis, side).run(graph)
+            _Walk(axis, side, kind=_Size).run(graph)
     except _MisfitError:
         return False
     except ValueError:  # of a layer that has no receptive field
@@ -307,6 +307,18 @@ class _Map:
         return before, after
 
 
+class _Size(_Map):
+    """The size of a map and its stride alone, where nobody asks what its pixels see."""
+
+    def derive(self, size, _taps, step=1):
+        if size < 1:
+            raise _MisfitError
+        return _Size(self.image, size, self.stride * step)
+
+    def merge(self, _others):
+        return self
+
+
 class _MisfitError(Exception):
     """The model takes no image of this size."""
 
@@ -314,8 +326,9 @@ class _MisfitError(Exception):
 class _Walk:
     """Follows the graph of a model from the image to the output, along one axis."""
 
-    def __init__(self, axis, image, checks_sizes=True):
+    def __init__(self, axis, image, checks_sizes=True, kind=_Map):
         self.axis = axis
+        self.kind = kind
         self.image = image
         self.checks_sizes = checks_sizes
         self.layers = []
@@ -329,7 +342,7 @@ class _Walk:
                     f"channels). Received: {graph.name!r}, whose input {tensor.name!r} has the "
                     f"shape {tuple(tensor.shape)}."
                 )
-        (self.output,) = self.follow(graph, [_Map(self.image, self.image)] * len(graph.inputs))
+        (self.output,) = self.follow(graph, [self.kind(self.image, self.image)] * len(graph.inputs))
 
     def follow(self, graph, maps, prefix=""):
         """Return the maps of the outputs of a model, nested or whole."""

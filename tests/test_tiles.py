@@ -1,5 +1,6 @@
 """Tiles give exactly what the whole image gives."""
 
+import functools
 import itertools
 
 import keras
@@ -7,7 +8,16 @@ import numpy as np
 import pytest
 from conftest import randomize
 
-from keras_fcn import FCN8s, FCN8sAtOnce, FCN16s, FCN32s, UNet, fully_convolutional, predict_image
+from keras_fcn import (
+    FCN8s,
+    FCN8sAtOnce,
+    FCN16s,
+    FCN32s,
+    UNet,
+    fully_convolutional,
+    predict_image,
+    vgg16,
+)
 from keras_fcn.inference.tiles import (
     View,
     boxes,
@@ -37,6 +47,22 @@ NETWORKS = {
 }
 
 
+@pytest.fixture(scope="module")
+def networks():
+    """Each of `NETWORKS` by its name, of random weights, with VGG16 of 4 filters; built once."""
+    blocks = tuple(dict.fromkeys(block, 4) for block in vgg16.BLOCKS)
+
+    @functools.cache
+    def build(name):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(vgg16, "BLOCKS", blocks)
+            model = NETWORKS[name]()
+        randomize(model, np.random.default_rng(0), scale=0.3)
+        return model
+
+    return build
+
+
 def check_tiles(model, rng, draws, sides, tile_sizes):
     """Compare random tiles of random images with the whole image."""
     for _ in range(draws):
@@ -54,10 +80,8 @@ def check_tiles(model, rng, draws, sides, tile_sizes):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_tiles_give_what_the_whole_image_gives(name, narrow_vgg16, rng):
-    model = NETWORKS[name]()
-    randomize(model, rng, scale=0.3)
-    check_tiles(model, rng, draws=6, sides=(1, 260), tile_sizes=(24, 130))
+def test_tiles_give_what_the_whole_image_gives(name, networks, rng):
+    check_tiles(networks(name), rng, draws=6, sides=(1, 260), tile_sizes=(24, 130))
 
 
 def draw_network(rng):
@@ -93,11 +117,10 @@ def test_tiles_of_random_networks(seed, narrow_vgg16):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
-def test_tiles_of_many_sizes(name, narrow_vgg16, rng):
-    model = NETWORKS[name]()
-    randomize(model, rng, scale=0.3)
-    check_tiles(model, rng, draws=12, sides=(1, 400), tile_sizes=(16, 200))
-    check_tiles(model, rng, draws=4, sides=(1, 40), tile_sizes=(1, 20))
+def test_tiles_of_many_sizes(name, networks, rng):
+    rng.random()  # other images than in the test above
+    check_tiles(networks(name), rng, draws=12, sides=(1, 400), tile_sizes=(16, 200))
+    check_tiles(networks(name), rng, draws=4, sides=(1, 40), tile_sizes=(1, 20))
 
 
 def test_a_map_of_windows_is_tiled_in_its_own_grid(rng):

@@ -16,6 +16,9 @@ LARGE, REACH = 2**15, 257  # a side that fits most models, and how far one that 
 
 _fields: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 _free: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+_margins: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+# model: (height and width of images, shape of its output for them), the last that was asked for
+_shapes: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 class View:
@@ -152,7 +155,20 @@ def map_size(model: keras.Model, view: View) -> tuple[int, int]:
     """Return the height and width of the map that the model makes of an image."""
     if view.mirrored:
         return view.image.shape[:2]
-    return tuple(free_size(model).compute_output_shape((1, *view.size, view.image.shape[2]))[1:3])
+    return _output_shape(model, view.size)[1:3]
+
+
+def _output_shape(model, size):
+    """Return the shape of the output for an image; asked for again of the same size, at once.
+
+    Keras goes through all layers, which takes longer than to compute a small tile.
+    """
+    known, shape = _shapes.get(model, (None, None))
+    if known != size:
+        images = (1, *size, model.inputs[0].shape[-1])
+        shape = tuple(free_size(model).compute_output_shape(images))
+        _shapes[model] = size, shape
+    return shape
 
 
 def example_size(model: keras.Model) -> tuple | None:
@@ -172,7 +188,7 @@ def example_size(model: keras.Model) -> tuple | None:
 def leaves_map(model: keras.Model, size: tuple) -> bool:
     """Return whether images of this height and width are not too small for a model's layers."""
     try:
-        shape = free_size(model).compute_output_shape((1, *size, model.inputs[0].shape[-1]))
+        shape = _output_shape(model, size)
     except Exception:  # whatever the layers raise for maps that are too small for them
         return False
     return all(side is None or side > 0 for side in shape[1:3])
@@ -234,20 +250,30 @@ def _mirror(model, size):
 
     The rows after are as many more as it takes to fit.
     """
+    if model not in _margins:
+        _margins[model] = _margin(model)
+    if _margins[model] is None:
+        return None
+    margin, minimum, step = _margins[model]
+    missing = max(0, size + margin - minimum)
+    padded = minimum + -(-missing // step) * step  # rounded up to fit
+    return margin // 2, padded - size - margin // 2
+
+
+def _margin(model):
+    """Return the rows that an unpadded network takes off, its least size and its step, or None.
+
+    None for a network that is padded, or whose map is not the image's size less a margin.
+    """
     check = next((layer for layer in leaves(model) if isinstance(layer, SizeCheck)), None)
     if check is None:
         return None
     channels, free = model.inputs[0].shape[-1], free_size(model)
-    margins = [
+    margins = {
         image - free.compute_output_shape((1, image, image, channels))[1]
         for image in (check.minimum, check.minimum + check.step)
-    ]
-    if margins[0] != margins[1]:
-        return None  # not a map of the image's size less a margin
-    before = margins[0] // 2
-    missing = max(0, size + margins[0] - check.minimum)
-    padded = check.minimum + -(-missing // check.step) * check.step  # rounded up to fit
-    return before, padded - size - before
+    }
+    return (*margins, check.minimum, check.step) if len(margins) == 1 else None
 
 
 def _is_positive_integer(value):
