@@ -210,6 +210,10 @@ def image_model(*stack, shape=(8, 8, 3)):
     return keras.Sequential([keras.Input(shape), *stack])
 
 
+def add_the_row(images):
+    return images + keras.ops.arange(images.shape[1], dtype=images.dtype)[:, None, None]
+
+
 @pytest.mark.parametrize(
     ("build", "layer", "reason"),
     [
@@ -239,6 +243,12 @@ def image_model(*stack, shape=(8, 8, 3)):
             "every pixel alike",
         ),
         (lambda: image_model(layers.RandomCrop(4, 4, name="crop")), "crop", "every pixel alike"),
+        (
+            lambda: image_model(layers.Lambda(add_the_row, name="row"), layers.Flatten(),
+                                layers.Dense(2)),
+            "row",
+            "every pixel alike",
+        ),
         (
             lambda: image_model(layers.LayerNormalization(axis=[1, 2, 3], name="norm")),
             "norm",
@@ -318,6 +328,9 @@ def test_inputs_that_are_no_images_of_fixed_size_are_refused():
         fully_convolutional(keras.Sequential([keras.Input((7,)), layers.Dense(2)]))
     with pytest.raises(ValueError, match="fixed size"):
         fully_convolutional(keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(2, 1)]))
+    volumes = keras.Sequential([keras.Input((4, 4, 4, 1)), layers.Flatten(), layers.Dense(2)])
+    with pytest.raises(ValueError, match=r"fixed size.*Received: .* of shape \(4, 4, 4, 1\)"):
+        fully_convolutional(volumes)
 
 
 def test_lambda_that_treats_pixels_alike_goes_over(rng):
@@ -346,6 +359,8 @@ def test_comparison_tells_shapes_parameters_and_difference():
     assert sum(row.parameters for row in comparison.rows) == comparison.parameters == 61_706
     assert comparison.largest_difference < 1e-5 * comparison.largest_output
     assert "dense layers: 59,134 of 61,706 parameters, 95.8%" in str(comparison)
+    line = next(line for line in str(comparison).splitlines() if line.startswith("C5"))
+    assert line.split() == ["C5", "400x120", "5x5x16x120", "48,120", "78.0%"]
 
 
 def test_two_images_and_a_trunk_shared_by_them(rng):
@@ -368,12 +383,13 @@ def test_two_images_and_a_trunk_shared_by_them(rng):
     assert comparison.largest_difference < 1e-5 * comparison.largest_output
 
 
-def test_squeeze_and_excitation_stays_global_and_its_head_slides(rng):
+@pytest.mark.parametrize("turn", [1, -1])
+def test_squeeze_and_excitation_stays_global_and_its_head_slides(turn, rng):
     images = keras.Input((12, 12, 3))
     x = layers.Conv2D(4, 3, activation="relu")(images)
     gate = layers.GlobalAveragePooling2D(name="squeeze")(x)
     gate = layers.Dense(4, activation="sigmoid")(layers.Dense(2, activation="relu")(gate))
-    x = layers.Multiply()([x, layers.Reshape((1, 1, 4))(gate)])
+    x = layers.Multiply()([x, layers.Reshape((1, 1, 4))(gate)][::turn])
     classifier = keras.Model(images, layers.Dense(5)(layers.GlobalAveragePooling2D(name="head")(x)))
     model = fully_convolutional(classifier)
     assert isinstance(model.get_layer("squeeze"), layers.GlobalAveragePooling2D)
@@ -404,6 +420,12 @@ def test_windows_are_known_after_saving_too(rng, tmp_path):
 def test_the_window_of_a_network_that_takes_one_size_in_so_many(filters, smallest):
     model = UNet(filters=filters, padding="valid")
     assert window_of(model) == ((smallest, smallest), (1, 1))
+
+
+def test_the_window_of_patches():
+    patches = layers.Conv2D(2, 7, strides=7)
+    model = keras.Sequential([keras.Input((None, None, 1)), patches])
+    assert window_of(model) == ((7, 7), (7, 7))
 
 
 def test_no_window_where_a_larger_image_makes_no_more():

@@ -145,6 +145,13 @@ def test_the_counts_are_exact_beyond_int32(count):
     assert results(metric)["pixel_accuracy"] == pytest.approx(count / (2 * count + 540), rel=1e-6)
 
 
+def test_the_counts_of_another_metric_are_added_exactly():
+    metric, counts = SegmentationMetrics(2), np.array([[2**40 + 3, 5], [2**20, 2**31 + 1]])
+    for times in (1, 2):
+        metric.add_counts(counts)
+        np.testing.assert_array_equal(metric.confusion_matrix, times * counts)
+
+
 def test_reset_and_config():
     metric = measured(*maps())
     metric.reset_state()

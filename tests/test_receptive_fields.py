@@ -2,6 +2,7 @@
 
 import math
 import re
+from fractions import Fraction
 
 import keras
 import numpy as np
@@ -303,6 +304,41 @@ def test_models_that_are_no_single_map_are_refused():
         receptive_field(keras.Model([images, vector], images + layers.Dense(3)(vector)))
     with pytest.raises(ValueError, match="functional"):
         receptive_field(keras.Sequential([layers.Conv2D(1, 1)]))
+
+
+@pytest.mark.parametrize(
+    "stack",
+    [
+        [layers.Conv2DTranspose(1, 4, padding="same")],
+        [layers.Conv2DTranspose(1, 2, strides=2, dilation_rate=1, padding="same")],
+        [layers.UpSampling2D(4), layers.Conv2D(1, 3, strides=2)],
+        [layers.UpSampling2D(3), layers.AveragePooling2D(2)],
+    ],
+)
+def test_every_phase_of_a_map_sees_what_the_arithmetic_says(stack, rng):
+    model = keras.Sequential([keras.Input((24, 24, 1)), *stack])
+    make_positive(model, rng)
+    check_influence(model, 24, range(5, 11))
+
+
+def test_a_window_holds_what_each_of_the_phases_sees():
+    images = keras.Input((None, None, 1))
+    field = receptive_field(keras.Model(images, layers.UpSampling2D(2)(images)))
+    assert (field.size, field.stride) == ((2, 2), (Fraction(1, 2), Fraction(1, 2)))
+
+
+def test_a_border_that_is_added_is_that_of_the_convolution():
+    """No tile is larger than it must be, and none larger than the image."""
+    images = keras.Input((None, None, 1))
+    padded = layers.Conv2D(1, (3, 5))(layers.ZeroPadding2D(((1, 1), (2, 2)))(images))
+    padded = receptive_field(keras.Model(images, padded))
+    same = receptive_field(keras.Model(images, layers.Conv2D(1, (3, 5), padding="same")(images)))
+    for field in (padded, same):
+        assert (field.before, field.after, field.size) == ((1, 2), (1, 2), (3, 5))
+        assert field.tile(0, 40, 40, axis=1) == (0, 40)
+        assert field.tile(10, 20, 40, axis=1) == (8, 22)
+    *_, last = str(same).splitlines()[:-3]
+    assert last.split()[1:] == ["3x5", "1", "-1x-2"]
 
 
 def test_augmentation_of_training_is_nothing_in_inference():

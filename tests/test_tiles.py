@@ -23,7 +23,9 @@ from keras_fcn.inference.tiles import (
     boxes,
     check_tile_size,
     example_size,
+    free_size,
     map_size,
+    nearest_sizes,
     predict_piece,
     receptive_field_of,
     takes_size,
@@ -196,11 +198,22 @@ def test_sizes_that_a_model_takes():
     assert takes_size(pools, (8, 8))
     assert not takes_size(NETWORKS["unpadded"](), (45, 44))  # its layers raise
     assert takes_size(NETWORKS["unpadded"](), (44, 48))
+    assert nearest_sizes(NETWORKS["unpadded"](), (45, 48)) == [(44, 48), (48, 48)]
     assert example_size(pools) == ((256, 256), (32, 32))
     assert example_size(stack(keras.layers.MaxPooling2D(300))) == ((512, 512), (1, 1))
     assert example_size(stack(keras.layers.MaxPooling2D(2000))) is None
     of_one_height = keras.Sequential([keras.Input((9, None, 3)), keras.layers.MaxPooling2D(2)])
     assert example_size(of_one_height) == ((9, 256), (4, 128))
+
+
+def test_a_model_is_freed_of_its_size_where_its_layers_do_not_need_it():
+    free = UNet(filters=(2, 3))
+    assert free_size(free) is free
+    fixed = UNet(filters=(2, 3), input_shape=(16, 16, 3))
+    assert free_size(fixed).input_shape == (None, None, None, 3)
+    assert free_size(fixed) is free_size(fixed)
+    flat = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    assert free_size(flat) is flat
 
 
 def test_a_piece_is_made_of_as_much_of_the_image_as_reaches_it(rng):
