@@ -4,9 +4,16 @@ import weakref
 import forked
 import keras
 import numpy as np
+import pytest
 
 from keras_fcn import UNet
-from keras_fcn.private import flat_layers, operation_of, without_numbers, without_traces
+from keras_fcn.private import (
+    flat_layers,
+    operation_of,
+    without_numbers,
+    without_tables,
+    without_traces,
+)
 
 MOVED = "Keras has moved what keras_fcn/private.py reaches for: "
 
@@ -61,3 +68,25 @@ def test_openvino_does_not_tell_its_makers():
     code += "from openvino.tools.ovc import telemetry_utils; print(telemetry_utils.tm.__name__)"
     said = forked.run(["-c", code], check=True).stdout.split()
     assert said == ["openvino.tools.ovc.telemetry_stub"], "OpenVINO tells of each use otherwise"
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="there Keras needs the search")
+def test_a_conversion_does_not_search_for_tables(tmp_path):
+    looked_at = []
+
+    class Curious(keras.layers.Layer):
+        @property
+        def attribute(self):
+            looked_at.append(1)
+
+        def call(self, images):
+            return images + 1
+
+    images = keras.Input((None, None, 3))
+    model = keras.Model(images, Curious()(images))
+    with without_tables():
+        model.export(str(tmp_path / "model.xml"), format="openvino", verbose=False)
+    assert (tmp_path / "model.bin").is_file()
+    assert not looked_at, MOVED + "the search for tables"
+    model.export(str(tmp_path / "again.xml"), format="openvino", verbose=False)
+    assert looked_at, "Keras searches no more, and `without_tables` may go"

@@ -12,7 +12,7 @@ import numpy as np
 from keras_fcn.atomic import parse_json, write_json
 from keras_fcn.classes import Classes
 from keras_fcn.inference.onnx import convert_to_onnx
-from keras_fcn.private import import_openvino
+from keras_fcn.private import import_openvino, without_tables
 from keras_fcn.remedies import spell
 
 
@@ -129,7 +129,8 @@ def write_openvino(model, path, classes):
     """Write OpenVINO's two files, with the classes in the information of the first."""
     openvino = import_openvino()
     plain = path.with_name("without_classes.xml")
-    model.export(str(plain), format="openvino", verbose=False)
+    with without_tables():
+        model.export(str(plain), format="openvino", verbose=False)
     converted = openvino.Core().read_model(plain)
     converted.set_rt_info(dump(classes), ["classes"])
     openvino.serialize(converted, path)
@@ -160,7 +161,7 @@ def write_litert(model, path, classes):
 
     # TensorFlow's own kernels (`SELECT_TF_OPS`) are not in LiteRT's interpreter
     builtins = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]}
-    with contextlib.redirect_stdout(None):
+    with contextlib.redirect_stdout(None), without_tables():
         model.export(str(path), format="litert", verbose=False, target_spec=builtins)
     write_json(litert_classes(path), classes.to_config())
 

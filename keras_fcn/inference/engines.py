@@ -19,7 +19,7 @@ from keras_fcn.inference import quantize
 from keras_fcn.inference.onnx import convert_to_onnx
 from keras_fcn.inference.products import large_kernels_as_products
 from keras_fcn.inference.tiles import View, free_size, takes_size
-from keras_fcn.private import flat_layers, import_openvino
+from keras_fcn.private import flat_layers, import_openvino, without_tables
 from keras_fcn.remedies import given, spell
 
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -222,7 +222,8 @@ def read_openvino(model: keras.Model):
     core.set_property({"ENABLE_MMAP": False})  # the file goes
     with temporary_folder() as folder:
         path = folder / "model.xml"
-        model.export(str(path), format="openvino", verbose=False)
+        with without_tables():
+            model.export(str(path), format="openvino", verbose=False)
         return core.read_model(path)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 
 from keras_fcn.inference import memory
+from keras_fcn.private import without_tables
 
 # Of the conversion, of the weights': 48 for 166 MB of an FCN-8s, 70 for 31 MB of a U-Net.
 MEMORY = 50
@@ -29,6 +30,6 @@ def convert_to_onnx(model: keras.Model, path: Path, instead: str) -> None:
             stacklevel=2,
         )
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), without_tables():
         warnings.simplefilter("ignore", FutureWarning)  # Keras asks for `np.object`
         model.export(str(path), format="onnx", verbose=False)
