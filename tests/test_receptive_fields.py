@@ -285,6 +285,7 @@ def test_operations_in_which_far_pixels_meet_are_named():
     for far in (
         images - keras.ops.mean(images, axis=(1, 2), keepdims=True),
         keras.ops.flip(images, axis=1),
+        keras.ops.flip(images, axis=2),
         keras.ops.cumsum(images, axis=2),
         images + np.ones((1, 16, 16, 1), "float32"),
         layers.Add()([images, layers.MaxPooling2D(16)(images)]),
