@@ -5,7 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from conftest import leave_half
+from conftest import leave_half, ship_small
 from PIL import Image
 from sklearn.datasets import load_sample_image
 from sklearn.metrics import jaccard_score
@@ -152,7 +152,8 @@ def test_evaluate_averages_the_mirror_image(pairs, model, capsys):
     assert result == pytest.approx(float(metric.result()["pixel_accuracy"]))
 
 
-def test_predict_averages_as_the_card_says(photo, tmp_path):
+def test_predict_averages_as_the_card_says(photo, tmp_path, monkeypatch, tmp_path_factory):
+    ship_small(monkeypatch, tmp_path_factory.mktemp("ships"), "unet_camvid")
     output = tmp_path / "out"
     command = ["predict", str(photo), "--tta", "--weights", "unet_camvid", "--output", str(output)]
     assert main(command) == 0
@@ -237,8 +238,11 @@ def test_thresholds_of_objects_are_stored_in_the_model(pairs, tmp_path, model, c
     assert json.loads(capsys.readouterr().out) == json.loads(output.out)
 
 
-def test_thresholds_that_cant_be_stored_are_refused(pairs, tmp_path, monkeypatch, capsys):
+def test_thresholds_that_cant_be_stored_are_refused(
+    narrow_vgg16, pairs, tmp_path, monkeypatch, tmp_path_factory, capsys
+):
     """Before anything is predicted; the copy that the message makes takes them."""
+    ship_small(monkeypatch, tmp_path_factory.mktemp("ships"), "unet_nuclei")
     monkeypatch.chdir(tmp_path)
     command = ["evaluate", *pairs[0], "--objects", "--choose-thresholds", "--json"]
     assert main([*command, "--weights", "unet_nuclei"]) == 1

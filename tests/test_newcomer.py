@@ -6,6 +6,7 @@ import shlex
 
 import numpy as np
 import pytest
+from conftest import ship_small
 from PIL import Image
 from skimage.measure import label
 
@@ -84,6 +85,7 @@ def test_crops_from_a_camera_of_12_bits(crops, capsys):
     assert "warnings: 0" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_one_mask_for_each_object(tmp_path, monkeypatch, capsys):
     """As the 2018 Data Science Bowl has them: a folder for each image, a mask for each nucleus."""
     monkeypatch.chdir(tmp_path)
@@ -108,9 +110,13 @@ def test_one_mask_for_each_object(tmp_path, monkeypatch, capsys):
     assert main([*train, *instances]) == 0
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.filterwarnings("ignore:These layers of 'unet_camvid' start fresh")
-def test_classes_with_names_and_colours_of_ones_own(tmp_path, monkeypatch, capsys):
+def test_classes_with_names_and_colours_of_ones_own(
+    tmp_path, monkeypatch, tmp_path_factory, capsys
+):
     """Four classes from a street network: what is predicted bears their names and colours."""
+    ship_small(monkeypatch, tmp_path_factory.mktemp("ships"), "unet_camvid")
     monkeypatch.chdir(tmp_path)
     names = ("water", "sand", "grass", "rock")
     colors = ((0, 0, 255), (250, 220, 130), (0, 160, 0), (120, 120, 120))

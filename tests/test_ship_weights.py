@@ -54,6 +54,7 @@ def data(pairs, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eagerly")
 def test_card_is_of_the_file_and_of_all_stages(data, pairs, tmp_path, scripts, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = {"epochs": 1, "steps": 1, "batch_size": 2, "crop_size": 32, "augment": None}
