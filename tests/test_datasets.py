@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from keras_fcn import datasets
-from keras_fcn.datasets import Augmentation, load
+from keras_fcn.datasets import Augmentation, load, streams
 from keras_fcn.datasets.files import read_pair
 from keras_fcn.losses import WeightedCrossentropy, border_weights
 
@@ -60,6 +60,16 @@ def test_elements_are_images_and_label_maps(folder):
     np.testing.assert_array_equal(labels, np.arange(48).reshape(6, 8) % 3)
     assert numbers(dataset) == list(range(12))  # 2 comes before 10
     assert int(dataset.cardinality()) == 12
+
+
+def test_iterators_end_at_once(folder):
+    """No thread sleeps that tunes them, for which whoever drops one would wait up to a minute."""
+    plain = load(folder, "all")
+    crops = load(folder, "all", shuffle=True, crop_size=4, batch_size=2, cache=True)
+    split = streams.open_split(folder, "all")
+    made = [split.crops(4), split.crops(4, first=5), split.batches(2), split.labels()]
+    for dataset in (plain, crops, datasets.add_border_weights(plain), *made):
+        assert dataset.options().autotune.enabled is False
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ FOLDER_OPTIONS = (
     "max_pixels",
 )
 SHUFFLE_BUFFER = 512  # elements, where the files cannot be shuffled by name
+AHEAD = 2  # elements, or batches, that are made before they are asked for
 
 
 def load(
@@ -135,7 +136,7 @@ def load(
     elif batch_size:
         padding = (tf.constant(0, "uint8"), tf.constant(ignore, "int32"))
         dataset = dataset.padded_batch(batch_size, padding_values=padding)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return dataset.prefetch(AHEAD)
 
 
 def add_border_weights(
@@ -194,7 +195,21 @@ def add_border_weights(
         return image, tf.ensure_shape(given, shape), tf.ensure_shape(weights, shape)
 
     calls = {"num_parallel_calls": tf.data.AUTOTUNE}
-    return dataset.map(add, **calls).prefetch(tf.data.AUTOTUNE)
+    return dataset.map(add, **calls).prefetch(AHEAD)
+
+
+def ending_at_once(dataset):
+    """Return a dataset whose iterators end at once, and those of what is made of it.
+
+    The thread by which TensorFlow tunes an iterator sleeps for ever longer, up to a minute, and
+    who drops the iterator waits for it: a process that was told to end, or the next trial of a
+    search. Without it 16 elements, or as many as there are cores, are made at once.
+    """
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def _open(source, split, ignore, options):
@@ -210,10 +225,11 @@ def _open(source, split, ignore, options):
         _check_options(source, options, ("data_dir", "manual_dir", "instances"))
         dataset, read, count, places = open_source(found, split, **options)
         own = SOURCES[found.partition("/")[0]].ignore
-        return dataset, read, min(count, SHUFFLE_BUFFER), 0 if numbers else own, places
+        count = min(count, SHUFFLE_BUFFER)
+        return ending_at_once(dataset), read, count, 0 if numbers else own, places
     _check_options(source, options, FOLDER_OPTIONS)
     dataset, read, count, places = _open_folder(found, split, ignore=ignore, **options)
-    return dataset, read, count, 0 if numbers else 255, places
+    return ending_at_once(dataset), read, count, 0 if numbers else 255, places
 
 
 def _open_folder(source, split, ignore=None, split_seed=None, mask_suffix=None, **reading):

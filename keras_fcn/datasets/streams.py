@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_fcn.datasets.loading import _open, _transform
+from keras_fcn.datasets.loading import AHEAD, _open, _transform, ending_at_once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Split:
     def batches(self, batch_size):
         """Return batches of whole images, padded together: pixels 0, and the ignore label."""
         padding = (np.uint8(0), np.int32(self.ignore))
-        return self.pairs().padded_batch(batch_size, padding_values=padding).prefetch(-1)
+        return self.pairs().padded_batch(batch_size, padding_values=padding).prefetch(AHEAD)
 
     def crops(self, crop_size, augment=None, seed=0, first=0):
         """Return an endless stream of random crops.
@@ -84,7 +84,7 @@ class Split:
 
         whole, rest = divmod(first, self.images)
         ordered = tf.data.Dataset.range(whole, tf.int64.max).flat_map(shuffle).skip(rest)
-        places = tf.data.Dataset.range(first, tf.int64.max)
+        places = ending_at_once(tf.data.Dataset.range(first, tf.int64.max))
         return tf.data.Dataset.zip(places, ordered).map(
             make, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )

@@ -13,6 +13,7 @@ from keras_fcn.classes import Classes
 from keras_fcn.datasets import add_border_weights, read_classes, resolve_source
 from keras_fcn.datasets.catalogue import FILE_OPTIONS, refuse_file_options
 from keras_fcn.datasets.findings import FINDINGS, classes_missing, one_class
+from keras_fcn.datasets.loading import AHEAD
 from keras_fcn.datasets.names import find_class_file
 from keras_fcn.datasets.streams import Split, open_split
 from keras_fcn.remedies import given, spell
@@ -343,7 +344,7 @@ def training_set(task, split, step=0, border_weights=False, class_weights=None):
     batches = crops.batch(task.batch_size, drop_remainder=True)
     if border_weights:
         batches = _weigh_borders(batches, split.ignore, class_weights)
-    return batches.prefetch(2)
+    return batches.prefetch(AHEAD)
 
 
 def _weigh_borders(batches, ignore, class_weights):
