@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -42,6 +43,7 @@ FORKS.set_forkserver_preload(["keras_fcn.training", "keras_fcn.tuning", "keras_f
 BOARD = "tensorboard"  # folder of files that TensorBoard names by the time
 WORK = "work"  # folder of what is written, in the folder of the trial
 TIMES = {"seconds", "begun", "ended", "date"}  # columns and entries that differ
+EXPORTED = (".pb", ".onnx", ".tflite", ".xml")
 SMALL = ["--crop-size", "16", "--batch-size", "2"]
 
 
@@ -194,16 +196,22 @@ def without_times(record):
 
 
 def differences(folder, whole):
+    """Return the names of what a folder holds otherwise than another, or beside it."""
+    return changed(folder, whole) + [str(path) for path in folder.rglob(f"{PREFIX}*")]
+
+
+def changed(folder, whole):
     """Return the names of the files that differ between two folders, or are in one only."""
     found = [{path.relative_to(one): path for path in files(one)} for one in (folder, whole)]
     names = found[0].keys() ^ found[1].keys()
     names |= {n for n in found[0].keys() & found[1].keys() if differ(found[0][n], found[1][n])}
-    return sorted(map(str, names)) + [str(path) for path in folder.rglob(f"{PREFIX}*")]
+    return sorted(map(str, names))
 
 
 def differ(one, other):
     # runtimes write the same network in other bytes; `export` has compared what it computes
-    return one.suffix not in (".pb", ".onnx", ".tflite", ".xml") and content(one) != content(other)
+    is_exported = one.suffix in EXPORTED or "variables" in one.parts
+    return not is_exported and content(one) != content(other)
 
 
 # --- the trial -----------------------------------------------------------------------------------
@@ -241,21 +249,24 @@ def try_kind(kind, kills, rng, folder):
     done, number, faults = 0, 0, []
     while done < kills:
         place, which = copy(folder, folder / f"trial{number}"), number % len(functions)
+        share = (number + 1) * kills / len(functions)  # of this function and those before it
         ended = False
         while not ended:
             process = begin(functions[which], place)
-            process.join(rng.uniform(0, seconds[which]) if done < kills else None)
+            process.join(rng.uniform(0, seconds[which]) if done < min(kills, share) else None)
             ended = process.exitcode is not None
             if not ended:
                 process.kill()
                 process.join()
                 done += 1
                 faults += [f"kill {done}: {fault}" for fault in halves(place / WORK)]
-        if process.exitcode:
+                ended = not changed(place / WORK, wholes[which] / WORK)  # some refuse what is done
+        killed = process.exitcode == -signal.SIGKILL
+        if process.exitcode and not killed:
             faults.append(f"after kill {done} it ends with {process.exitcode}: {last_line(place)}")
         faults += [
             f"after kill {done}: {name} is not as it should be"
-            for name in differences(place / WORK, wholes[which] / WORK)
+            for name in (changed if killed else differences)(place / WORK, wholes[which] / WORK)
         ]
         number += 1
         if not faults:
