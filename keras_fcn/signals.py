@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a process of the command line in order, wherever they find it.
+"""Ctrl-C, SIGTERM and SIGHUP end a process of the command line in order, wherever they find it.
 
 Python raises the exception of a signal at any line, so what is open is closed on its way out:
 files begun and locks are removed. On that way it may be taken for another error, as by an import
@@ -6,6 +6,7 @@ within C, or be lost, as in a callback of the garbage collector; so the number i
 """
 
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -13,10 +14,13 @@ import threading
 from collections.abc import Callable
 
 OF_SIGNALS = 128  # and the number is the exit status, as a shell has it: 130 and 143
+HANG_UP: int | None = getattr(signal, "SIGHUP", None)  # the terminal closes; Windows has none
 LINES: dict[int, str] = {
     signal.SIGINT: "keras-fcn: stopped",
     signal.SIGTERM: "keras-fcn: stopped by SIGTERM",
 }
+if HANG_UP is not None:
+    LINES[HANG_UP] = "keras-fcn: stopped by SIGHUP"
 AGAIN = 0.05  # seconds until a signal comes again whose exception was lost
 
 received: list[int] = []  # the number of the signal that ends this process
@@ -29,15 +33,12 @@ class Stopped(KeyboardInterrupt):
 def heeding(run: Callable[[], int]) -> int:
     """Do what a process is for; return its exit status, or that of a signal that ended it.
 
-    A second signal ends it at once. What the process was told to ignore, as a shell does for
-    what runs in the background, it ignores.
+    A second signal ends it at once.
 
     Args:
         run: function that returns an exit status.
     """
-    for number in LINES:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _receive)
+    install(_receive)
     sys.unraisablehook, hook = _again, sys.unraisablehook
     try:
         status = run()
@@ -51,13 +52,53 @@ def heeding(run: Callable[[], int]) -> int:
                 signal.signal(number, signal.SIG_DFL)
     if not received:
         return status
-    with contextlib.suppress(OSError):  # nobody reads it any more
-        print(LINES[received[0]], file=sys.stderr, flush=True)
+    tell(LINES[received[0]])
     return OF_SIGNALS + received[0]
 
 
+def install(handler: Callable) -> dict:
+    """Let a handler have the signals of `LINES`; return {number: handler before}.
+
+    What the process was told to ignore, as a shell does for what runs in the background and
+    `nohup` for SIGHUP, it ignores.
+    """
+    before = {number: signal.getsignal(number) for number in LINES}
+    before = {number: old for number, old in before.items() if old != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, handler)
+    return before
+
+
+def tell(line: str) -> None:
+    """Print a line on standard error, if anybody reads it any more."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def leave_terminal() -> bool:
+    """Give to nobody what is still printed on a terminal that is closed; return whether one is."""
+    closed = [number for number in (1, 2) if _is_closed(number)]
+    for number in closed:
+        nobody = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nobody, number)
+        os.close(nobody)
+    return bool(closed)
+
+
+def _is_closed(number):
+    try:
+        os.write(number, b"")
+    except OSError as error:
+        return error.errno == errno.EIO
+    return False
+
+
 def _receive(number, _frame):
-    signal.signal(number, signal.SIG_DFL)
+    if number == HANG_UP:
+        signal.signal(number, signal.SIG_IGN)  # a terminal that closes may send it twice
+        leave_terminal()
+    else:
+        signal.signal(number, signal.SIG_DFL)
     received.append(number)
     raise Stopped if number == signal.SIGINT else SystemExit(OF_SIGNALS + number)
 

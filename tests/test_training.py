@@ -267,6 +267,7 @@ def signal_at(monkeypatch, hook, count, number):
         (signal.SIGTERM, "on_train_batch_end", SystemExit),
         (signal.SIGINT, "on_train_batch_end", KeyboardInterrupt),
         (signal.SIGTERM, "on_test_batch_end", SystemExit),
+        (signal.SIGHUP, "on_train_batch_end", SystemExit),
     ],
 )
 def test_signal_ends_a_run_after_the_step(
@@ -277,11 +278,41 @@ def test_signal_ends_a_run_after_the_step(
         signal_at(patch, hook, 5, number)
         train(long_recipe, output)
     if error is SystemExit:
-        assert raised.value.code == 143
+        assert raised.value.code == 128 + number
         assert "the same command goes on" in capsys.readouterr().err
     train(long_recipe, output)
     assert_same_run(output, long_run)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+TERMINAL = """
+import os, sys
+os.setsid()
+terminal = os.open(sys.argv.pop(1), os.O_RDWR)  # that of the session
+for number in range(3):
+    os.dup2(terminal, number)
+sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))
+"""
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_terminal_that_closes_ends_a_run_after_the_step(ignored, data, tmp_path):
+    """Where SIGHUP is ignored, as by `disown`, the bar cannot be drawn."""
+    master, slave = os.openpty()
+    code = TERMINAL
+    if ignored:
+        code += "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
+    recipe = ["--data", data, "--filters", 2, 4, "--crop-size", 16, "--steps", 100_000]
+    command = ["train", "--output", tmp_path / "run", *recipe]
+    process = forked.Forked(["-c", code + START, os.ttyname(slave), *command])
+    shown = os.read(master, 1000)
+    os.close(slave)  # it has it
+    while b"loss" not in shown:
+        shown += os.read(master, 1000)  # an error where it has ended
+    os.close(master)
+    assert process.wait() == 129
+    assert (tmp_path / "run" / "last.keras").exists()
+    assert not list((tmp_path / "run").glob(".*"))
 
 
 @pytest.mark.usefixtures("eagerly")
@@ -951,6 +982,7 @@ def test_borders_are_weighed_as_in_the_paper(data):
     recipe = Recipe(str(data), batch_size=2, crop_size=24, augment=None)
     split = open_train(recipe)
     batches = training.labels.training_set(recipe, split, 0, True, [0.5, 3.0])
+    assert batches.options().autotune.enabled is False
     for _, labels, weights in batches.take(2).as_numpy_iterator():
         # one square an image: nothing touches, and far from any border w_c is all
         assert (weights[labels == VOID] == 0).all()

@@ -1,10 +1,10 @@
 """What happens after each step and each epoch of a run."""
 
+import errno
 import importlib.util
 import math
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from PIL import Image
 
+from keras_fcn import signals
 from keras_fcn.classes import Classes, unique
 from keras_fcn.inference import predict_image
 from keras_fcn.label_maps import to_labels
@@ -111,39 +112,48 @@ class Keeper(keras.callbacks.Callback):
         return f"; the best epoch before it, {best[1] + 1}, is '{self.output / 'best.keras'}'"
 
     def _heed_signal(self):
-        if self.signal is None:
-            return
+        if self.signal is not None:
+            self._save()
+            self._end()
+
+    def _save(self):
         self._check_weights()
         save_state(self.model, self.output)
-        self._end()
 
     def _end(self):
         """End for the signal that came; the state is saved."""
         step = steps_of(self.model)
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
-        sys.stderr.write(
-            f"keras-fcn: stopped by SIGTERM after step {step}; the same command goes on from it\n"
-        )
-        raise SystemExit(128 + signal.SIGTERM)
+        line = signals.LINES[self.signal]
+        signals.tell(f"{line} after step {step}; the same command goes on from it")
+        raise SystemExit(signals.OF_SIGNALS + self.signal)
 
     def __enter__(self):
-        """Heed SIGTERM and Ctrl-C after a step; a second Ctrl-C is heeded at once."""
+        """Heed what ends a process after a step; a second Ctrl-C is heeded at once."""
         self.handlers = {}
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self.handlers[number] = signal.signal(number, self._receive)
+            self.handlers = signals.install(self._receive)
         return self
 
-    def __exit__(self, kind, *_):
+    def __exit__(self, kind, error, _):
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
+        if isinstance(error, OSError) and error.errno == errno.EIO and self._is_hung_up():
+            self.signal, kind = signals.HANG_UP, None  # Keras could not draw its bar, after a step
+            self._save()
         if self.signal is not None and kind is None:  # it came after the last step
             self._end()
 
+    def _is_hung_up(self):
+        """Whether the terminal is closed; its signal may be on its way."""
+        return signals.leave_terminal() or self.signal == signals.HANG_UP
+
     def _receive(self, number, _frame):
         self.signal = number
-        if number == signal.SIGINT:
+        if number == signals.HANG_UP:
+            signals.leave_terminal()
+        elif number == signal.SIGINT:
             signal.signal(signal.SIGINT, self.handlers[signal.SIGINT])
 
 

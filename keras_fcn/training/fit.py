@@ -53,7 +53,7 @@ def train(recipe: Recipe, output: str | os.PathLike, per_class: bool = False) ->
 
     What the recipe leaves out is planned from the data and the machine, printed with a
     reason for each choice, and recorded. After an interruption, `kill -9` included, the
-    same call goes on after the last whole epoch, after SIGTERM or Ctrl-C after the last
+    same call goes on after the last whole epoch, after SIGTERM, SIGHUP or Ctrl-C after the last
     step, with the images in the order in which the run would have had them: on one CPU it
     ends with the same weights. The log holds each epoch once.
 
