@@ -106,6 +106,13 @@ def narrow_vgg16(monkeypatch):
     monkeypatch.setattr(vgg16, "BLOCKS", blocks)
 
 
+@pytest.fixture
+def shallow_vgg16(monkeypatch):
+    """VGG16 with one convolution of 4 filters in each block: the others are layers like it."""
+    blocks = tuple(dict.fromkeys(list(block)[:1], 4) for block in vgg16.BLOCKS)
+    monkeypatch.setattr(vgg16, "BLOCKS", blocks)
+
+
 def narrow_keras_networks(patch):
     """Give Keras's own VGG16, VGG19 and Xception a 16th of the filters, and 64 dense units."""
     layers = types.SimpleNamespace(**vars(keras.layers))

@@ -12,7 +12,7 @@ from conftest import call, leave_half, randomize
 from forked import Forked
 
 import keras_fcn
-from keras_fcn import commands, vgg16
+from keras_fcn import commands
 from keras_fcn.classes import Classes
 from keras_fcn.exports import open_export
 from keras_fcn.exports.formats import parse
@@ -77,14 +77,7 @@ def check(model, path, format, sizes, rng):
     return exported
 
 
-@pytest.fixture
-def small_vgg16(monkeypatch):
-    """VGG16 with one convolution of 4 filters in each block: the others are layers like it."""
-    blocks = tuple(dict.fromkeys(list(block)[:1], 4) for block in vgg16.BLOCKS)
-    monkeypatch.setattr(vgg16, "BLOCKS", blocks)
-
-
-@pytest.mark.usefixtures("small_vgg16")
+@pytest.mark.usefixtures("shallow_vgg16")
 @pytest.mark.parametrize(("network", "format"), [*FAST, *SLOW])
 def test_gives_what_keras_gives(network, format, rng, tmp_path):
     # few layers make large scores, whose rounding would be large

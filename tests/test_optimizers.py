@@ -92,7 +92,7 @@ def test_a_schedule_is_asked_once_a_step(rng):
 
 
 @pytest.mark.parametrize("factory", [UNet, FCN32s])
-def test_networks_learn_and_are_saved_with_it(factory, rng, tmp_path, narrow_vgg16):
+def test_networks_learn_and_are_saved_with_it(factory, rng, tmp_path, shallow_vgg16):
     options = {"fc_filters": 16} if factory is FCN32s else {"filters": (4, 8)}
     model = factory(num_classes=2, **options)
     model.compile(Muon(0.002), "sparse_categorical_crossentropy")

@@ -71,12 +71,12 @@ def test_int8_is_near_and_computed_once(images, folder, monkeypatch, rng):
     "arguments",
     [
         {"num_classes": 1, "classifier_activation": "sigmoid", "input_shape": (40, 56, 2)},
-        {"padding": "valid", "filters": (4, 6, 8), "batch_norm": True},
+        {"padding": "valid", "filters": (4, 8), "batch_norm": True},
         {"encoder": "vgg16", "filters": (4, 4, 4, 4, 4)},
     ],
     ids=["sigmoid", "valid", "vgg16"],
 )
-def test_int8_of_every_kind(arguments, images, narrow_vgg16, monkeypatch, rng):
+def test_int8_of_every_kind(arguments, images, shallow_vgg16, monkeypatch, rng):
     # ten layers of four random filters enlarge rounding as trained ones do not
     monkeypatch.setattr(quantize, "MEAN_TOLERANCE", 0.05)
     monkeypatch.setattr(quantize, "OTHER_LABELS", 0.1)
