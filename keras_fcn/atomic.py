@@ -68,6 +68,8 @@ def temporary_folder():
 def telling_full(folder: str | os.PathLike, name: str | os.PathLike):
     """Turn what a library makes of a full disk, as NumPy and HDF5, into an error of that name.
 
+    Where no room is left it is any error for which the system has given no other reason.
+
     Args:
         folder: where the block writes.
         name: what the error says could not be written.
@@ -80,7 +82,8 @@ def telling_full(folder: str | os.PathLike, name: str | os.PathLike):
     except FullDiskError:
         raise
     except Exception as error:
-        if is_full(error) or _free(folder) < FULL:
+        unexplained = getattr(error, "errno", None) is None
+        if is_full(error) or (unexplained and _free(folder) < FULL):
             message = os.strerror(errno.ENOSPC)
             raise FullDiskError(errno.ENOSPC, message, str(name)) from error
         raise

@@ -79,10 +79,13 @@ def test_a_full_disk_is_told_by_the_name_whatever_the_library_says(tmp_path, mon
     assert names(tmp_path) == []
 
 
-def test_another_error_is_told_as_it_is(tmp_path):
+def test_another_error_is_told_as_it_is(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError), temporary_folder() as folder:
         folder.rmdir()  # of a lost share nobody knows the room
         raise RuntimeError
+    monkeypatch.setattr(atomic.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a.npy"):
+        (tmp_path / "missing.png").read_bytes()
 
 
 def test_what_a_link_names_is_left_as_it_is(tmp_path):
