@@ -1,6 +1,7 @@
 import contextlib
 import csv
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from PIL import Image
 
 import keras_fcn
 from keras_fcn import FCN8s, UNet, training
+from keras_fcn.atomic import FullDiskError
 from keras_fcn.classes import Classes
 from keras_fcn.commands import _parser, main
 from keras_fcn.commands.fields import help_of
@@ -283,6 +285,17 @@ def test_signal_ends_a_run_after_the_step(
     train(long_recipe, output)
     assert_same_run(output, long_run)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_full_disk_is_told_by_the_name_of_what_tensorboard_writes(tmp_path, monkeypatch):
+    def fill(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(keras.callbacks.TensorBoard, "set_model", fill)
+    (board,) = training.callbacks.make_board(tmp_path, keeper=None)
+    with pytest.raises(FullDiskError) as raised:
+        board.set_model(None)
+    assert raised.value.filename == str(tmp_path / "tensorboard")
 
 
 TERMINAL = """

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from keras_fcn import signals
+from keras_fcn.atomic import telling_full
 from keras_fcn.classes import Classes, unique
 from keras_fcn.inference import predict_image
 from keras_fcn.label_maps import to_labels
@@ -232,11 +233,18 @@ def make_board(output, keeper):
     if importlib.util.find_spec("tensorboard") is None:
         return []
 
-    class Board(keras.callbacks.TensorBoard):
-        def on_epoch_end(self, epoch, logs=None):
-            super().on_epoch_end(epoch, {**logs, **keeper.per_class_iou()})
+    folder = output / "tensorboard"
 
-    return [Board(output / "tensorboard")]
+    class Board(keras.callbacks.TensorBoard):
+        def set_model(self, model):
+            with telling_full(output, folder):
+                super().set_model(model)
+
+        def on_epoch_end(self, epoch, logs=None):
+            with telling_full(output, folder):
+                super().on_epoch_end(epoch, {**logs, **keeper.per_class_iou()})
+
+    return [Board(folder)]
 
 
 def _draw_grid(rows, gap=4):
