@@ -9,6 +9,7 @@ import pytest
 from keras_fcn import UNet
 from keras_fcn.private import (
     flat_layers,
+    import_openvino,
     operation_of,
     without_numbers,
     without_tables,
@@ -82,6 +83,7 @@ def test_a_conversion_does_not_search_for_tables(tmp_path):
         def call(self, images):
             return images + 1
 
+    import_openvino()  # else Keras does, and its makers are told
     images = keras.Input((None, None, 3))
     model = keras.Model(images, Curious()(images))
     with without_tables():
