@@ -5,9 +5,12 @@ Each has a test that says what has moved when a new release breaks it.
 
 import contextlib
 import sys
+import threading
 
 import keras
 from keras.src.backend.common import global_state
+
+CONVERSIONS = threading.RLock()  # of the threads that convert, one at a time
 
 
 def import_openvino():
@@ -93,17 +96,25 @@ def without_tables():
     """Let Keras convert models within the block without a search for tables of words in them.
 
     It reads every attribute of every layer for it, a third of the time of a conversion, so that
-    the table of a `StringLookup` is in the file. A network of images has none. On JAX it makes
-    the variables of the file at the same place, so there it goes on.
+    the table of a `StringLookup` is in the file. A network of images has none; what another
+    thread exports may. On JAX it makes the variables of the file at the same place, so there it
+    goes on.
     """
     if keras.backend.backend() != "tensorflow":
         yield
         return
     from keras.src.export.saved_model_export_archive import SavedModelExportArchive as Archive
 
-    track = Archive.track
-    Archive.track = lambda *_: None
-    try:
-        yield
-    finally:
-        Archive.track = track
+    converting = threading.get_ident()
+    with CONVERSIONS:
+        track = Archive.track
+
+        def search(archive, resource):
+            if threading.get_ident() != converting:
+                track(archive, resource)
+
+        Archive.track = search
+        try:
+            yield
+        finally:
+            Archive.track = track

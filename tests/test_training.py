@@ -168,11 +168,13 @@ def assert_same_run(output, expected):
 @pytest.mark.slow
 def test_deterministic_runs_give_the_same_weights(recipe, tmp_path):
     augment = ["flip=dihedral", "rotation=20", "scale=0.3", "elastic=3", "hue=0.1", "contrast=0.1"]
+    threads = {name: "4" for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")}
     for name in ("one", "two"):  # each in a process of its own, where it stays on
         command = ["-m", "keras_fcn", "train", "--data", recipe.data]
         command += ["--filters", "4", "8", "--epochs", "1", "--steps", "3", "--crop-size", "16"]
         command += ["--augment", *augment, "--border-weights", "--deterministic"]
-        forked.run([*command, "--output", str(tmp_path / name)], check=True)
+        command += ["--output", str(tmp_path / name)]
+        forked.run(command, check=True, env=os.environ | threads)
     assert_same_run(tmp_path / "one", tmp_path / "two")
     assert read_record(tmp_path / "one")["parameters"]["deterministic"]
 

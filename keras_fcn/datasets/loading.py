@@ -203,7 +203,7 @@ def ending_at_once(dataset):
 
     The thread by which TensorFlow tunes an iterator sleeps for ever longer, up to a minute, and
     who drops the iterator waits for it: a process that was told to end, or the next trial of a
-    search. Without it 16 elements, or as many as there are cores, are made at once.
+    search. Without it as many elements are made at once as there are cores, 16 at most.
     """
     import tensorflow as tf
 
