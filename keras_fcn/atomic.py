@@ -58,14 +58,19 @@ def folder_beside(path: Path):
 
 
 @contextlib.contextmanager
-def temporary_folder():
-    """Yield a fresh folder of the system's place for such, which goes when the block ends."""
-    with tempfile.TemporaryDirectory() as folder, telling_full(folder, tempfile.gettempdir()):
-        yield Path(folder)
+def temporary_folder(elsewhere: bool = False):
+    """Yield a fresh folder of the system's place for such, which goes when the block ends.
+
+    Args:
+        elsewhere: as of `telling_full`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with telling_full(folder, tempfile.gettempdir(), elsewhere):
+            yield Path(folder)
 
 
 @contextlib.contextmanager
-def telling_full(folder: str | os.PathLike, name: str | os.PathLike):
+def telling_full(folder: str | os.PathLike, name: str | os.PathLike, elsewhere: bool = False):
     """Turn what a library makes of a full disk, as NumPy and HDF5, into an error of that name.
 
     Where no room is left it is any error for which the system has given no other reason.
@@ -73,6 +78,7 @@ def telling_full(folder: str | os.PathLike, name: str | os.PathLike):
     Args:
         folder: where the block writes.
         name: what the error says could not be written.
+        elsewhere: whether the block writes to other folders, too, whose disk may be the full one.
 
     Raises:
         FullDiskError: by the innermost name of several.
@@ -82,8 +88,9 @@ def telling_full(folder: str | os.PathLike, name: str | os.PathLike):
     except FullDiskError:
         raise
     except Exception as error:
+        told = is_full(error)
         unexplained = getattr(error, "errno", None) is None
-        if is_full(error) or (unexplained and _free(folder) < FULL):
+        if (told and not elsewhere) or ((told or unexplained) and _free(folder) < FULL):
             message = os.strerror(errno.ENOSPC)
             raise FullDiskError(errno.ENOSPC, message, str(name)) from error
         raise

@@ -4,6 +4,7 @@ Each has a test that says what has moved when a new release breaks it.
 """
 
 import contextlib
+import os
 import sys
 import threading
 
@@ -23,6 +24,18 @@ def import_openvino():
     import openvino
 
     return openvino
+
+
+def import_onnxruntime():
+    """Return ONNX Runtime, which does not tell its makers of each use.
+
+    It would from its import on (1.32 does so on Linux, too), and leave a number in the folder of
+    temporary files. What the user has set in the environment stays.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
 
 
 def operation_of(tensor):

@@ -79,6 +79,19 @@ def test_a_full_disk_is_told_by_the_name_whatever_the_library_says(tmp_path, mon
     assert names(tmp_path) == []
 
 
+def test_the_full_disk_is_told_where_a_block_writes_to_two(tmp_path, monkeypatch):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    room = {}
+    monkeypatch.setattr(atomic.shutil, "disk_usage", lambda at: SimpleNamespace(free=room[str(at)]))
+    for here, expected in ((2**30, tmp_path / "a.zip"), (0, tempfile.gettempdir())):
+        with pytest.raises(FullDiskError) as raised, replacing(tmp_path / "a.zip") as beside:
+            room[str(beside.parent)] = 0
+            with temporary_folder(elsewhere=True) as folder:
+                room[str(folder)] = here
+                raise full
+        assert raised.value.filename == str(expected)
+
+
 def test_another_error_is_told_as_it_is(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError), temporary_folder() as folder:
         folder.rmdir()  # of a lost share nobody knows the room

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import re
 
@@ -467,3 +468,22 @@ def test_16_bit_images_keep_their_range(tmp_path):
     assert main([*command, "--weights", weights, "--output", str(output)]) == 0
     deep, flat = (np.asarray(Image.open(output / f"{n}_overlay.png")) for n in ("deep", "flat"))
     np.testing.assert_array_equal(deep, flat)
+
+
+def test_a_full_disk_is_told_once(monkeypatch, capsys):
+    """And not again by what a library, as HDF5, has left open."""
+    full = (errno.ENOSPC, "No space left on device")
+
+    class Left:
+        def __del__(self):
+            raise OSError(*full)
+
+    def run(_options):
+        left = Left()
+        assert left
+        raise OSError(*full)
+
+    monkeypatch.setattr("keras_fcn.commands.models.run", run)
+    assert main(["models"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("keras-fcn: error: The disk is full")

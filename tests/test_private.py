@@ -1,4 +1,5 @@
 import gc
+import os
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -70,6 +71,13 @@ def test_openvino_does_not_tell_its_makers():
     code += "from openvino.tools.ovc import telemetry_utils; print(telemetry_utils.tm.__name__)"
     said = forked.run(["-c", code], check=True).stdout.split()
     assert said == ["openvino.tools.ovc.telemetry_stub"], "OpenVINO tells of each use otherwise"
+
+
+def test_onnx_runtime_does_not_tell_its_makers(tmp_path):
+    """Where it does, it leaves a number in the folder of temporary files."""
+    code = "from keras_fcn.private import import_onnxruntime; import_onnxruntime()"
+    forked.run(["-c", code], env=os.environ | {"TMPDIR": str(tmp_path)}, check=True)
+    assert not list(tmp_path.iterdir()), "ONNX Runtime tells of each use otherwise"
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="there Keras needs the search")

@@ -4,6 +4,7 @@ The modules import what is heavy when they run, so that help and errors of usage
 """
 
 import argparse
+import contextlib
 import io
 import os
 import re
@@ -15,6 +16,7 @@ import warnings
 
 from keras_fcn import signals
 from keras_fcn.arguments import expand_home
+from keras_fcn.atomic import is_full
 from keras_fcn.commands import (
     check_data,
     demo,
@@ -46,7 +48,7 @@ def main(arguments=None):
     options = parser.parse_args([_expand_home(word) for word in words])
     if arguments is None and isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
-    with on_the_command_line(), warnings.catch_warnings():
+    with on_the_command_line(), warnings.catch_warnings(), _telling_full_once():
         warnings.simplefilter("default", UserWarning)  # printed, whatever Python was told of them
         warnings.showwarning = _show_warning
         try:
@@ -89,6 +91,26 @@ def _run(options):
     status = options.run(options) or 0
     sys.stdout.flush()  # a full disk or a broken pipe is noticed here
     return status
+
+
+@contextlib.contextmanager
+def _telling_full_once():
+    """Drop what HDF5 says of a full disk again, by either hook, when its files are cleared away."""
+    told, dropped = sys.excepthook, sys.unraisablehook
+
+    def tell(kind, error, trace):
+        if not is_full(error):
+            told(kind, error, trace)
+
+    def tell_dropped(unraisable):
+        if not is_full(unraisable.exc_value):
+            dropped(unraisable)
+
+    sys.excepthook, sys.unraisablehook = tell, tell_dropped
+    try:
+        yield
+    finally:
+        sys.excepthook, sys.unraisablehook = told, dropped
 
 
 def _show_warning(message, _category, _filename, _number, file=None, _line=None):

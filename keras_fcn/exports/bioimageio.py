@@ -34,7 +34,7 @@ def write_bioimageio(model, path, classes):
     """Write the package, and let the zoo's own tests run it."""
     from bioimageio.spec import ValidationContext, save_bioimageio_package
 
-    with temporary_folder() as parts:
+    with temporary_folder(elsewhere=True) as parts:
         size = Size.of(model)
         _write_parts(model, size, parts, classes)
         with ValidationContext(root=parts):

@@ -12,7 +12,7 @@ import numpy as np
 from keras_fcn.atomic import parse_json, write_json
 from keras_fcn.classes import Classes
 from keras_fcn.inference.onnx import convert_to_onnx
-from keras_fcn.private import import_openvino, without_tables
+from keras_fcn.private import import_onnxruntime, import_openvino, without_tables
 from keras_fcn.remedies import spell
 
 
@@ -111,8 +111,7 @@ def _name(graph):
 
 def open_onnx(path):
     """Open an ONNX file as an `Exported`, in ONNX Runtime."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.enable_cpu_mem_arena = False  # it keeps the memory of the largest image
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])

@@ -10,7 +10,7 @@ import numpy as np
 from keras_fcn.atomic import temporary_folder
 from keras_fcn.inference.progress import track
 from keras_fcn.inference.quantize import quantize
-from keras_fcn.private import import_openvino
+from keras_fcn.private import import_onnxruntime, import_openvino
 
 
 def quantize_openvino(path: Path, batches: list[np.ndarray]) -> None:
@@ -32,12 +32,13 @@ def quantize_onnx(path: Path, batches: list[np.ndarray]) -> None:
     processors with VNNI multiply them. What ends the network stays float32: its 256 values would
     make classes equal that are not.
     """
+    import_onnxruntime()
     import onnx
     from onnxruntime.quantization import QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     before = onnx.load(path)
-    with temporary_folder() as folder:
+    with temporary_folder(elsewhere=True) as folder:
         prepared = folder / "prepared.onnx"
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
         graph = onnx.load(prepared).graph

@@ -19,7 +19,12 @@ from keras_fcn.inference import quantize
 from keras_fcn.inference.onnx import convert_to_onnx
 from keras_fcn.inference.products import large_kernels_as_products
 from keras_fcn.inference.tiles import View, free_size, takes_size
-from keras_fcn.private import flat_layers, import_openvino, without_tables
+from keras_fcn.private import (
+    flat_layers,
+    import_onnxruntime,
+    import_openvino,
+    without_tables,
+)
 from keras_fcn.remedies import given, spell
 
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -245,8 +250,7 @@ def run_openvino(network, precision: str = "float32") -> Callable[[np.ndarray], 
 
 
 def _compile_onnx(model):
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     model(np.zeros(_probe_shape(model), "float32"))  # Keras's export needs one call
     with temporary_folder() as folder:
         path = folder / "model.onnx"
