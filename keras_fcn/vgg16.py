@@ -224,10 +224,13 @@ def _read_vgg16(path, include_top):
             with open_weights(path) as file:  # refuses claims, and links to other files
                 check_pieces(file)
                 vgg16 = keras.applications.VGG16(weights=None, include_top=top)
-                vgg16.load_weights(path)
-        except Exception as error:  # Keras raises what h5py does
+                with warnings.catch_warnings(record=True) as told:
+                    vgg16.load_weights(path)
+        except Exception as error:  # Keras raises what h5py does; what it told before is void
             reasons.append(str(error))
         else:
+            for warning in told:
+                warnings.warn(warning.message, stacklevel=2)
             return vgg16
     raise ValueError(
         "VGG16's weights should be a file of `keras.applications.VGG16`, `.h5` or `.weights.h5`. "

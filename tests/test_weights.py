@@ -178,6 +178,16 @@ def test_unet_encoder_is_vgg16(vgg16, rng):
     assert load_vgg16(model, top) is model  # without its top, too
 
 
+def test_a_file_without_a_top_is_told_of_once(vgg16, tmp_path):
+    """Not by Keras, too, of how it does not fit a network with a top."""
+    path = tmp_path / "notop.weights.h5"
+    keras.applications.VGG16(include_top=False, weights=None).save_weights(path)
+    with pytest.warns(UserWarning) as told:
+        load_vgg16(FCN8s(fc_filters=8), path)
+    (warning,) = told
+    assert "no dense layers" in str(warning.message)
+
+
 @pytest.mark.parametrize("channels", [1, 2, 4, 6])
 @pytest.mark.parametrize("include_preprocessing", [True, False])
 def test_gray_image_gives_what_its_rgb_copy_gives(vgg16, rng, channels, include_preprocessing):
