@@ -11,7 +11,7 @@ import threading
 import keras
 from keras.src.backend.common import global_state
 
-CONVERSIONS = threading.RLock()  # of the threads that convert, one at a time
+_conversions = threading.RLock()  # of the threads that convert, one at a time
 
 
 def import_openvino():
@@ -119,7 +119,7 @@ def without_tables():
     from keras.src.export.saved_model_export_archive import SavedModelExportArchive as Archive
 
     converting = threading.get_ident()
-    with CONVERSIONS:
+    with _conversions:
         track = Archive.track
 
         def search(archive, resource):

@@ -311,7 +311,7 @@ def test_models_that_are_no_single_map_are_refused():
     "stack",
     [
         [layers.Conv2DTranspose(1, 4, padding="same")],
-        [layers.Conv2DTranspose(1, 2, strides=2, dilation_rate=1, padding="same")],
+        [layers.Conv2DTranspose(1, 2, strides=2, padding="same")],
         [layers.UpSampling2D(4), layers.Conv2D(1, 3, strides=2)],
         [layers.UpSampling2D(3), layers.AveragePooling2D(2)],
     ],
