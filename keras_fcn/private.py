@@ -64,6 +64,32 @@ def copy_state(source, target, fit=lambda array, _: array):
             new.load_own_variables({key: fit(array, new) for key, array in arrays.items()})
 
 
+def fused_batch_norm(maps, gamma, beta, epsilon):
+    """Normalise maps by their own mean and variance in TensorFlow's one operation for that.
+
+    Args:
+        maps: tensor (batch, height, width, channels), of 16 or 32 bits.
+        gamma, beta: float32 variables (channels,).
+        epsilon: what is added to the variance.
+
+    Returns:
+        maps of the same shape and dtype; mean and variance, float32 (channels,): that of the
+        maps themselves, where the operation gives an estimate for more than them.
+    """
+    import tensorflow as tf
+
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=maps,
+        scale=tf.convert_to_tensor(gamma),
+        offset=tf.convert_to_tensor(beta),
+        mean=[],
+        variance=[],
+        epsilon=epsilon,
+    )
+    count = tf.cast(tf.size(maps) // tf.shape(maps)[-1], "float32")
+    return outputs, mean, variance * (count - 1) / count
+
+
 @contextlib.contextmanager
 def without_numbers():
     """Let networks be built within the block whose weights have shapes only, and take no memory.

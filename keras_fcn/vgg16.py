@@ -18,6 +18,7 @@ from keras import layers
 
 from keras_fcn.archives import check_pieces, models_directory, open_weights
 from keras_fcn.convolutionize import dense_to_conv
+from keras_fcn.layers import BatchNormalization
 from keras_fcn.remedies import given, spell
 
 # Filters of the convolutions of each block, by the authors' layer names.
@@ -42,7 +43,7 @@ def conv(x, filters, name, kernel_size=3, padding="same", batch_norm=False):
         name=name,
     )(x)
     if batch_norm:
-        x = layers.BatchNormalization(name=f"{name}_bn")(x)
+        x = BatchNormalization(name=f"{name}_bn")(x)
         x = layers.ReLU(name=f"{name}_relu")(x)
     return x
 
