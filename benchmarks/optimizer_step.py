@@ -1,9 +1,9 @@
-"""The time of a training step with AdamW and with Muon, on this machine.
+"""The time of a training step with AdamW, with Muon, and with Keras's batch normalisation.
 
     python benchmarks/optimizer_step.py
 
 Steps on 4 crops of 256x256 of noise, in mixed bfloat16, of the networks of weights/RECIPES.md. The
-two optimizers take turns, so that other work on the machine slows both; the medians are printed.
+three take turns, so that other work on the machine slows them alike; the medians are printed.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from keras_fcn import FCN32s, UNet
+from keras_fcn.layers import BatchNormalization
 from keras_fcn.optimizers import Muon
 
 NETWORKS = {
@@ -24,7 +25,30 @@ NETWORKS = {
         num_classes=11, fc_filters=256, batch_norm=True
     ),
 }
-OPTIMIZERS = {"AdamW": keras.optimizers.AdamW, "Muon": Muon}
+
+
+def with_keras_layers(model):
+    """Return the network with Keras's batch normalisation in the place of the package's."""
+
+    def change(layer):
+        kind = type(layer)
+        if isinstance(layer, BatchNormalization):
+            kind = keras.layers.BatchNormalization
+        return kind.from_config(layer.get_config())
+
+    return keras.models.clone_model(model, clone_function=change)
+
+
+VARIANTS = {
+    "AdamW": lambda build: compiled(build(), keras.optimizers.AdamW),
+    "Muon": lambda build: compiled(build(), Muon),
+    "Muon, Keras's layer": lambda build: compiled(with_keras_layers(build()), Muon),
+}
+
+
+def compiled(model, optimizer):
+    model.compile(optimizer(1e-3), "sparse_categorical_crossentropy")
+    return model
 
 
 def time_step(model, images, labels):
@@ -42,16 +66,17 @@ def main():
     images = rng.integers(0, 256, (4, 256, 256, 3)).astype("float32")
     labels = rng.integers(0, 11, (4, 256, 256))
     for name, build in NETWORKS.items():
-        models = {optimizer: build() for optimizer in OPTIMIZERS}
-        seconds = {optimizer: [] for optimizer in OPTIMIZERS}
-        for optimizer, model in models.items():
-            model.compile(OPTIMIZERS[optimizer](1e-3), "sparse_categorical_crossentropy")
+        models = {variant: make(build) for variant, make in VARIANTS.items()}
+        seconds = {variant: [] for variant in VARIANTS}
+        for model in models.values():
             model.train_on_batch(images, labels)  # traced, and not timed
         for _ in range(options.steps):
-            for optimizer, model in models.items():
-                seconds[optimizer].append(time_step(model, images, labels))
-        adamw, muon = (statistics.median(seconds[optimizer]) for optimizer in OPTIMIZERS)
-        print(f"{name}: AdamW {adamw:.2f} s, Muon {muon:.2f} s, {muon / adamw:.2f} times as long")
+            for variant, model in models.items():
+                seconds[variant].append(time_step(model, images, labels))
+        shortest = statistics.median(seconds["AdamW"])
+        for variant, times in seconds.items():
+            median = statistics.median(times)
+            print(f"{name}, {variant}: {median:.2f} s, {median / shortest:.2f} times AdamW's")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,14 @@ import numpy as np
 import pytest
 from conftest import call
 
-from keras_fcn.layers import VGG_MEAN_BGR, Bilinear, CropLike, VGGPreprocessing
+from keras_fcn import UNet
+from keras_fcn.layers import (
+    VGG_MEAN_BGR,
+    BatchNormalization,
+    Bilinear,
+    CropLike,
+    VGGPreprocessing,
+)
 
 
 @pytest.mark.parametrize("factor", [2, 8, 16, 32])
@@ -46,3 +53,70 @@ def test_preprocessing_makes_a_gray_image_its_rgb_copy(rng, channels):
     gray = rng.uniform(0, 255, (1, 4, 5, 1)).astype("float32")
     few = VGGPreprocessing()(gray.repeat(channels, axis=-1))
     np.testing.assert_array_equal(few, VGGPreprocessing()(gray.repeat(3, axis=-1)))
+
+
+NORMALIZATIONS = [
+    # settings, shape of the maps
+    ({}, (2, 5, 7, 3)),
+    ({"momentum": 0.9, "epsilon": 1e-2, "axis": 3}, (3, 4, 4, 3)),
+    ({}, (1, 1, 1, 3)),  # one pixel has no variance
+    ({"center": False}, (2, 5, 7, 3)),
+    ({"scale": False}, (2, 5, 7, 3)),
+    ({"axis": 1}, (2, 3, 5, 7)),
+    ({}, (4, 6, 3)),
+    ({"trainable": False}, (2, 5, 7, 3)),
+    pytest.param(
+        {"dtype": "float64"},
+        (2, 5, 7, 3),
+        marks=pytest.mark.filterwarnings("ignore:.*float64"),  # JAX has none
+    ),
+]
+
+
+@pytest.mark.parametrize("settings, shape", NORMALIZATIONS)
+def test_batch_normalization_learns_as_keras_does(rng, settings, shape):
+    maps = 3 * rng.standard_normal(shape) + 2
+    target = rng.standard_normal(shape)
+    plain, ours = (
+        _step_of(layer(name="norm", **settings), maps, target)
+        for layer in (keras.layers.BatchNormalization, BatchNormalization)
+    )
+    for expected, result in zip(plain, ours, strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5)
+
+
+def _step_of(layer, maps, target):
+    """Return all of a network with two such layers after a step of SGD, and what it gives."""
+    inputs = keras.Input(maps.shape[1:])
+    x = keras.layers.Dense(maps.shape[-1], kernel_initializer="identity")(inputs)
+    model = keras.Model(inputs, layer(x))
+    model.compile(keras.optimizers.SGD(0.5), "mean_squared_error")
+    model.train_on_batch(maps, target)
+    return [*model.get_weights(), call(model, maps)]
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_batch_normalization_in_half_precision_keeps_its_numbers_whole(rng, policy):
+    maps = (3 * rng.standard_normal((2, 8, 8, 3)) + 2).astype("float32")
+    layer = BatchNormalization(dtype=policy, momentum=0)
+    result = layer(maps, training=True)
+    assert keras.backend.standardize_dtype(result.dtype) == policy.removeprefix("mixed_")
+    numbers = keras.ops.convert_to_numpy(keras.ops.cast(result, "float32"))
+    np.testing.assert_allclose(
+        numbers, (maps - maps.mean((0, 1, 2))) / maps.std((0, 1, 2)), atol=0.03
+    )
+    np.testing.assert_allclose(layer.moving_mean, maps.mean((0, 1, 2)), rtol=1e-2)
+    np.testing.assert_allclose(layer.moving_variance, maps.var((0, 1, 2)), rtol=1e-2)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one operation of TensorFlow")
+def test_networks_learn_their_batch_normalization_in_one_operation(rng):
+    import tensorflow as tf
+
+    model = UNet((None, None, 1), filters=(2, 4), batch_norm=True)
+    step = tf.function(lambda images: model(images, training=True))
+    graph = step.get_concrete_function(tf.TensorSpec((None, None, None, 1))).graph
+    kinds = [operation.type for operation in graph.get_operations()]
+    norms = sum(isinstance(layer, BatchNormalization) for layer in model.layers)
+    assert kinds.count("FusedBatchNormV3") == norms > 0
+    assert "SquaredDifference" not in kinds

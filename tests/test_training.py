@@ -1067,6 +1067,32 @@ def test_colours_are_varied_of_rgb_alone(bands, kind, saturation, rng, tmp_path)
     assert reasons["augment"].startswith(f"{kind} images")
 
 
+def test_one_coloured_image_of_many_is_seen(rng, tmp_path):
+    images = [np.repeat(rng.integers(0, 256, (32, 32, 1), "uint8"), 3, axis=2) for _ in range(40)]
+    images[17] = rng.integers(0, 256, (32, 32, 3), "uint8")
+    data = folder_of(tmp_path, images, list(rng.integers(0, 2, (40, 32, 32), "uint8")))
+    recipe, reasons = planned(data, split="all[:38]", validation="all[38:]")
+    assert reasons["augment"].startswith("coloured images")
+    assert recipe.augment.saturation > 0
+
+
+def test_a_thin_class_between_objects_is_learned_by_border_weights(tmp_path):
+    numbers = np.zeros((64, 64), "uint16")
+    numbers[8:40, 8:24], numbers[8:40, 24:40] = 1, 2
+    data = folder_of(tmp_path, [np.zeros((64, 64, 3), "uint8")] * 5, [numbers] * 5)
+    recipe, reasons = planned(data, instances="border")
+    assert (recipe.border_weights, recipe.class_weights, recipe.loss) == (
+        True,
+        "none",
+        "crossentropy",
+    )
+    assert "a class border, 3.1% of the pixels" in reasons["border_weights"]
+    recipe, _ = planned(data, instances="border", border_weights=False)
+    assert not recipe.border_weights
+    recipe, _ = planned(data, instances="two")
+    assert (recipe.border_weights, recipe.class_weights) == (None, "log")
+
+
 def test_plan_follows_the_data(tmp_path):
     """A street has its sky above; cells lie any way. Small images have small crops."""
     rng = np.random.default_rng(0)
@@ -1141,10 +1167,10 @@ def test_plan_spares_vgg16(tmp_path, rng, narrow_vgg16):
 def test_minutes_become_epochs():
     recipe = Recipe("data", minutes=10)
     fitted, reasons = training.plan.fit_into(recipe, step=0.5, validation=10)
-    assert (fitted.steps, fitted.epochs, fitted.minutes) == (200, 5, None)  # 5 * 110 s
-    assert reasons["epochs"] == "10 minutes for 1000 steps"
+    assert (fitted.steps, fitted.epochs, fitted.minutes) == (208, 5, None)  # 5 * 114 s
+    assert reasons["epochs"] == "10 minutes for 1040 steps"
     slow, _ = training.plan.fit_into(recipe, step=0.5, validation=100)
-    assert (slow.steps, slow.epochs) == (800, 1)
+    assert (slow.steps, slow.epochs) == (940, 1)
     short, _ = training.plan.fit_into(Recipe("data", minutes=1), step=1, validation=7)
     assert (short.steps, short.epochs) == (50, 1)
     with pytest.raises(ValueError, match="goes without `epochs`"):

@@ -2,6 +2,8 @@
 
     python tools/compare_averaging.py --weights unet_camvid --data camvid --every 3
     python tools/compare_averaging.py --weights unet_isbi2012 --data isbi2012
+    python tools/compare_averaging.py --weights isbi_fold_1/model.keras --data isbi2012 \
+        --split "train[:8]"
 
 For street scenes the mean IoU of every averaging; for cells the Rand and information scores over
 the threshold, from which `ship_weights.py` takes the one with the highest Rand score.
@@ -41,13 +43,15 @@ def main():
     parser.add_argument("--weights", required=True, help="a name of the catalogue, or a model")
     parser.add_argument("--data", choices=sorted(AVERAGES), required=True)
     parser.add_argument("--every", type=int, default=1, help="take every n-th image only")
+    parser.add_argument("--split", help="other images than those to validate on, as of a fold")
     options = parser.parse_args()
     if options.weights in keras_fcn.pretrained():
         model = keras_fcn.from_pretrained(options.weights)
     else:
         model = keras.saving.load_model(options.weights, compile=False)
     source = SOURCES[options.data]
-    pairs = open_validation(options.data, SPLITS[options.data], source.ignore)[:: options.every]
+    split = options.split or SPLITS[options.data]
+    pairs = open_validation(options.data, split, source.ignore)[:: options.every]
 
     cells = options.data == "isbi2012"
     print("| averaged over | " + ("threshold | Rand | information |" if cells else "mean IoU, % |"))

@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import math
 import os
 import sys
 import time
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_fcn.atomic import remove_leftovers, write_json
 from keras_fcn.catalogue import set_classes
@@ -129,9 +131,11 @@ def _measure(recipe, data):
             freeze_encoder(model, True)
         batches = iter(_batches(recipe, data, 0))
         step = _time(lambda: model.train_on_batch(*next(batches)))
-        image, _ = data.splits["validation"].pick([0])[0]
-        image = _time(lambda: model.predict_on_batch(image[None]))
-    return step, image * data.images["validation"]
+        image, _ = next(data.splits["validation"].pick([0]))
+        seconds = _time(lambda: model.predict_on_batch(image[None]))
+    # of pixels, for the first image may be small; those to train on are about as large
+    pixels = np.mean(data.sizes.prod(1)) * data.images["validation"]
+    return step, seconds * pixels / math.prod(image.shape[:2])
 
 
 def _time(action, repetitions=4):
@@ -187,7 +191,7 @@ def _fit(model, recipe, output, data, devices, keeper):
     """Train from the state in the folder to the end."""
     step = load_state(model, output)
     steps, epochs = recipe.steps, recipe.epochs
-    pairs = data.splits["validation"].pick(data.pictured)
+    pairs = list(data.splits["validation"].pick(data.pictured))
     remove_leftovers(output / "pictures")
     grid = ImageGrid(pairs, output / "pictures", data.classes)
     validation = validation_set(data.splits["validation"], devices)

@@ -19,7 +19,7 @@ from keras_fcn.datasets.streams import Split, open_split
 from keras_fcn.remedies import given, spell
 from keras_fcn.weights import classes_with
 
-SAMPLE = 16  # training images of which pixels and objects are looked at
+SAMPLE = 64  # training images of which pixels and objects are looked at
 PICTURED = 3  # validation images
 
 
@@ -100,20 +100,15 @@ def read_data(task):
     for name, counts in counted.items():
         _check_labels(task, counts.labels, len(classes), name, ignore)
     _check_classes(counted["train"].labels, len(classes) if known else None, splits["train"])
-    images, objects = _look_at(splits["train"])
     return Labels(
         splits=splits,
-        channels=images[0].shape[-1],
         classes=classes,
         ignore=ignore,
         training=counted["train"].total(len(classes)),
         pictured=_rarest(counted["validation"], len(classes)),
         sizes=np.array(counted["train"].sizes),
         upright=counted["train"].upright(len(classes)),
-        values=(int(min(i.min() for i in images)), int(max(i.max() for i in images))),
-        colored=images[0].shape[-1] == 3
-        and any((image != image[..., :1]).any() for image in images),
-        object_size=objects,
+        **_look_at(splits["train"]),
     )
 
 
@@ -172,26 +167,25 @@ def _count(label_map, ignore):
 
 
 def _look_at(split):
-    """Return some training images, spread over the split, and the size of their objects."""
+    """Return what `Labels` tells of a sample of the training images, spread over the split."""
     places = np.unique(np.linspace(0, split.images - 1, SAMPLE).astype(int)).tolist()
-    pairs = split.pick(places)
-    images = [image for image, _ in pairs]
-    return images, _object_size([labels for _, labels in pairs], split.ignore)
-
-
-def _object_size(label_maps, ignore):
-    pixels = collections.Counter()
-    for labels in label_maps:
-        pixels.update(_count(labels, ignore))
-    largest = pixels.most_common(1)[0][0] if pixels else None
-    areas = [
-        np.bincount(scipy.ndimage.label(labels == label)[0].ravel())[1:]
-        for labels in label_maps
-        for label in np.unique(labels)
-        if label not in (ignore, largest)
-    ]
-    areas = np.concatenate([[], *areas])
-    return float(np.sqrt(np.median(areas))) if len(areas) else 0.0
+    values, pixels = set(), collections.Counter()
+    areas, colored = collections.defaultdict(list), False
+    for image, labels in split.pick(places):
+        values |= {int(image.min()), int(image.max())}
+        colored |= image.shape[-1] == 3 and bool((image != image[..., :1]).any())
+        counts = _count(labels, split.ignore)
+        pixels += counts
+        for label in counts:
+            areas[label].extend(np.bincount(scipy.ndimage.label(labels == label)[0].flat)[1:])
+    areas.pop(max(pixels, key=pixels.get, default=None), None)
+    areas = [area for of_class in areas.values() for area in of_class]
+    return {
+        "channels": image.shape[-1],
+        "values": (min(values), max(values)),
+        "colored": colored,
+        "object_size": float(np.sqrt(np.median(areas))) if areas else 0.0,
+    }
 
 
 def _rarest(counts, num_classes):

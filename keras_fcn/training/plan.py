@@ -28,6 +28,7 @@ STEPS = 4000  # of a whole training from scratch
 TUNING_STEPS = 1500  # of one that begins with weights that fit
 SHARE = 0.95  # of the given minutes, for steps and validations
 EPOCH_STEPS = 200  # after which to validate
+THIN = 0.05  # of the pixels: a class "border" below it parts objects
 UPRIGHT = 0.1  # of the pixels: above it, what is up and what is down matters
 HELD_OUT = ("val", "validation", "valid", "test")
 # Slices 24 to 29 of the 30 are left for a last score.
@@ -200,14 +201,7 @@ def _plan_network(recipe, data):
 
 
 def _plan_solver(recipe, data):
-    if recipe.weights is None:
-        weights = ("log", f"the rarest class has {_rarest(data):.1%} of the labelled pixels")
-        choices = {"class_weights": weights}
-    else:
-        choices = {
-            "loss": ("dice", "the overlap of each class counts, however rare it is"),
-            "class_weights": ("none", "with them too much is found of what is rare"),
-        }
+    choices = _plan_loss(recipe, data)
     choices["optimizer"] = ("muon", "the best of those measured")
     optimizer = recipe.optimizer or "muon"
     rate, share = _plan_rates(recipe, optimizer)
@@ -218,6 +212,23 @@ def _plan_solver(recipe, data):
     if optimizer == "sgd":
         choices["momentum"] = (0.99, "as in the papers")
     return choices
+
+
+def _plan_loss(recipe, data):
+    share = data.training[-1] / data.training.sum()
+    if data.classes.names[-1] == "border" and share < THIN:
+        return {
+            "loss": ("crossentropy", "the border weights are of it"),
+            "class_weights": ("none", "with them too much becomes border"),
+            "border_weights": (True, f"a class border, {share:.1%} of the pixels, parts objects"),
+        }
+    if recipe.weights is None:
+        why = f"the rarest class has {_rarest(data):.1%} of the labelled pixels"
+        return {"class_weights": ("log", why)}
+    return {
+        "loss": ("dice", "the overlap of each class counts, however rare it is"),
+        "class_weights": ("none", "with them too much is found of what is rare"),
+    }
 
 
 def _plan_rates(recipe, optimizer):
@@ -309,9 +320,10 @@ def fit_into(recipe, step, validation):
     """
     seconds = SHARE * 60 * recipe.minutes
     # a fifth of the time at most goes into validation, but there is one in any case
-    rare = max(EPOCH_STEPS, round(4 * validation / step))
-    steps = recipe.steps or max(1, min(rare, int((seconds - validation) / step)))
+    steps = recipe.steps or max(EPOCH_STEPS, round(4 * validation / step))
     epochs = max(1, int(seconds / (steps * step + validation)))
+    if recipe.steps is None:  # all of the time
+        steps = max(1, int((seconds / epochs - validation) / step))
     reason = f"a step takes {step:.2f} s here, and a validation about {validation:.0f} s"
     recipe, reasons = _fill(recipe, {"steps": (steps, reason)})
     reasons |= {"epochs": f"{recipe.minutes:g} minutes for {epochs * steps} steps"}

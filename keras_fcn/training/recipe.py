@@ -204,7 +204,8 @@ class Recipe(Task):
             overlap of each class however small it is (default: planned).
         class_weights: log, to weigh rare classes up by the logarithm of their share, or none
             (default: planned).
-        border_weights: weigh pixels between touching objects up, as in the U-Net paper.
+        border_weights: weigh pixels between touching objects up, as in the U-Net paper
+            (default: planned).
         optimizer: adamw, muon or sgd (default: planned).
         learning_rate: the highest: it rises linearly over a twentieth of the steps and falls
             along a cosine (default: planned).
@@ -241,7 +242,7 @@ class Recipe(Task):
     freeze_encoder: int | None = None
     loss: str | None = None
     class_weights: str | None = None
-    border_weights: bool = False
+    border_weights: bool | None = None
     optimizer: str | None = None
     learning_rate: float | None = None
     encoder_share: float | None = None
