@@ -104,6 +104,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and len(inputs.shape) == 4
             and self.axis in (-1, 3)
             and self.compute_dtype in ("float32", "float16", "bfloat16")
+            # else Keras's layer changes the dtype, or keeps its numbers in another
+            and keras.backend.standardize_dtype(inputs.dtype) == self.compute_dtype
+            and self.variable_dtype == "float32"
         )
 
 

@@ -86,7 +86,8 @@ def fused_batch_norm(maps, gamma, beta, epsilon):
         variance=[],
         epsilon=epsilon,
     )
-    count = tf.cast(tf.size(maps) // tf.shape(maps)[-1], "float32")
+    # their product as an integer may be above 2³¹
+    count = tf.reduce_prod(tf.cast(tf.shape(maps)[:-1], "float32"))
     return outputs, mean, variance * (count - 1) / count
 
 

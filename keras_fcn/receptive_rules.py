@@ -8,7 +8,13 @@ import numpy as np
 from keras import layers
 
 from keras_fcn.convolutionize import is_augmentation
-from keras_fcn.layers import BilinearCorners, CropLike, SizeCheck, VGGPreprocessing
+from keras_fcn.layers import (
+    BatchNormalization,
+    BilinearCorners,
+    CropLike,
+    SizeCheck,
+    VGGPreprocessing,
+)
 
 # Layers whose output pixel depends on the same pixel of each input.
 POINTWISE = (
@@ -36,6 +42,7 @@ POINTWISE = (
 )
 # These are pointwise if they work along the channels only.
 ALONG_AXIS = (
+    BatchNormalization,
     layers.BatchNormalization,
     layers.Concatenate,
     layers.LayerNormalization,

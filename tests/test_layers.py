@@ -65,6 +65,7 @@ NORMALIZATIONS = [
     ({"axis": 1}, (2, 3, 5, 7)),
     ({}, (4, 6, 3)),
     ({"trainable": False}, (2, 5, 7, 3)),
+    ({"dtype": "float16"}, (2, 5, 7, 3)),  # its numbers, too
     pytest.param(
         {"dtype": "float64"},
         (2, 5, 7, 3),
@@ -107,6 +108,18 @@ def test_batch_normalization_in_half_precision_keeps_its_numbers_whole(rng, poli
     )
     np.testing.assert_allclose(layer.moving_mean, maps.mean((0, 1, 2)), rtol=1e-2)
     np.testing.assert_allclose(layer.moving_variance, maps.var((0, 1, 2)), rtol=1e-2)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+@pytest.mark.filterwarnings("ignore:.*float64")  # JAX has none
+def test_batch_normalization_of_maps_that_are_not_cast(rng, dtype):
+    maps = (3 * rng.standard_normal((2, 5, 7, 3)) + 2).astype(dtype)
+    expected, result = (
+        layer(autocast=False)(maps, training=True)
+        for layer in (keras.layers.BatchNormalization, BatchNormalization)
+    )
+    assert result.dtype == expected.dtype
+    np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="one operation of TensorFlow")

@@ -101,6 +101,7 @@ NETWORKS = {
     "unet": lambda: UNet(filters=(3, 4, 5), **SETTINGS),
     "unet_valid": lambda: UNet(filters=(3, 4, 5), padding="valid", **SETTINGS),
     "unet_bilinear": lambda: UNet(filters=(3, 4, 5), upsampling="bilinear", **SETTINGS),
+    "unet_batch_norm": lambda: UNet(filters=(3, 4, 5), batch_norm=True, **SETTINGS),
     "unet_vgg16": lambda: UNet(encoder="vgg16", filters=(3, 3, 4, 4, 5), **SETTINGS),
     "fcn32s": lambda: FCN32s(fc_filters=4, **SETTINGS),
     "fcn16s": lambda: FCN16s(fc_filters=4, **SETTINGS),

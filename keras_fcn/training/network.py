@@ -11,7 +11,7 @@ from keras_fcn.arguments import suggest
 from keras_fcn.cards import pretrained
 from keras_fcn.catalogue import from_pretrained, load_model
 from keras_fcn.inference.predict import check_options
-from keras_fcn.layers import Predictions
+from keras_fcn.layers import BatchNormalization, Predictions
 from keras_fcn.private import copy_state, flat_layers
 from keras_fcn.remedies import given, spell
 from keras_fcn.training.recipe import ARCHITECTURE, FACTORIES
@@ -149,6 +149,8 @@ def rebuild(source, num_classes, dropout=None):
             config["rate"] = dropout
         if layer.name == "predictions":  # of older files a plain activation
             kind = Predictions
+        if kind is keras.layers.BatchNormalization:  # of older files, which learns slowly
+            kind = BatchNormalization
         return kind.from_config(config)
 
     model = keras.models.clone_model(source, clone_function=clone)
