@@ -30,6 +30,7 @@ from keras_fcn.commands import _parser, main
 from keras_fcn.commands.fields import help_of
 from keras_fcn.commands.train import COURSE, DATA, NETWORK, make_recipe
 from keras_fcn.datasets import Augmentation, load
+from keras_fcn.layers import BatchNormalization
 from keras_fcn.losses import DiceCrossentropy, WeightedCrossentropy
 from keras_fcn.remedies import on_the_command_line
 from keras_fcn.training import ImageGrid, Recipe, fit, log, train
@@ -366,6 +367,16 @@ def test_a_record_that_holds_something_else_is_named(record, tmp_path):
     with pytest.raises(ValueError, match=r"training.json' should .* Put it back from a copy"):
         read = training.run.read_record(tmp_path, {"data": "d"})
         training.recipe.recall(Recipe, read["parameters"], tmp_path / "training.json")
+
+
+def test_a_run_from_before_a_flag_was_planned_goes_on(tmp_path):
+    before = Recipe("d").parameters | {"border_weights": False}
+    record = {"given": before, "parameters": before}
+    (tmp_path / "training.json").write_text(json.dumps(record))
+    (tmp_path / "last.keras").write_bytes(b"")
+    assert training.run.read_record(tmp_path, Recipe("d").parameters) == record
+    with pytest.raises(ValueError, match="border_weights=True instead of False"):
+        training.run.read_record(tmp_path, Recipe("d", border_weights=True).parameters)
 
 
 @pytest.mark.parametrize(
@@ -1087,10 +1098,31 @@ def test_a_thin_class_between_objects_is_learned_by_border_weights(tmp_path):
         "crossentropy",
     )
     assert "a class border, 3.1% of the pixels" in reasons["border_weights"]
-    recipe, _ = planned(data, instances="border", border_weights=False)
+    names = ("background", "cell", "edge")
+    assert planned(data, instances="border", class_names=names)[0].border_weights
+    recipe, _ = planned(data, instances="border", border_weights=True)
+    assert recipe.class_weights == "none"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"instances": "two"},
+        {"instances": "border", "border_weights": False},
+        {"instances": "border", "class_weights": "log"},  # as a search has found them
+        {"instances": "border", "loss": "dice"},
+        {"instances": "two", "class_names": ("background", "border")},  # of no third class
+    ],
+)
+def test_border_weights_go_with_a_border_of_which_nothing_is_said(said, tmp_path):
+    numbers = np.zeros((64, 64), "uint16")
+    numbers[8:40, 8:9], numbers[8:40, 24:25] = 1, 2
+    numbers[50:60, 8:16], numbers[50:60, 16:24] = 3, 4
+    data = folder_of(tmp_path, [np.zeros((64, 64, 3), "uint8")] * 5, [numbers] * 5)
+    recipe, reasons = planned(data, **said)
     assert not recipe.border_weights
-    recipe, _ = planned(data, instances="two")
-    assert (recipe.border_weights, recipe.class_weights) == (None, "log")
+    assert recipe.class_weights == "log"
+    assert "border" not in " ".join(reasons.values())
 
 
 def test_plan_follows_the_data(tmp_path):
@@ -1177,6 +1209,16 @@ def test_minutes_become_epochs():
         Recipe("data", minutes=1, epochs=2)
 
 
+def test_a_validation_takes_the_time_of_the_images_that_it_is_of(tmp_path, monkeypatch):
+    """Trained on tiles, validated on whole images."""
+    images = [np.zeros((32, 32), "uint8")] * 2 + [np.zeros((64, 96), "uint8")] * 3
+    data = folder_of(tmp_path, images, [np.eye(*image.shape, dtype="uint8") for image in images])
+    monkeypatch.setattr(fit, "_time", lambda action: 10.0)
+    recipe = Recipe(data, split="all[:2]", validation="all[2:]", filters=(2, 2), minutes=1)
+    _, reasons, _ = fit.make_plan(recipe)
+    assert reasons["steps"] == "a step takes 10.00 s here, and a validation about 30 s"
+
+
 def test_minutes_are_planned_from_the_time_of_a_step(recipe):
     short = dataclasses.replace(recipe, epochs=None, minutes=0.01)
     planned, reasons, _ = fit.make_plan(short)
@@ -1254,6 +1296,21 @@ def test_a_file_brings_its_network(run, recipe):
         training.network.build(contrary, num_classes=2, channels=3)
     with pytest.raises(ValueError, match="images of 3 channels"):
         training.network.build(recipe, num_classes=2, channels=1)
+
+
+def test_a_file_of_before_learns_by_the_package_s_batch_normalization(rng):
+    def plain(layer):
+        kind = type(layer)
+        kind = keras.layers.BatchNormalization if kind is BatchNormalization else kind
+        return kind.from_config(layer.get_config())
+
+    model = UNet((None, None, 1), filters=(2, 4), batch_norm=True)
+    before = keras.models.clone_model(model, clone_function=plain)
+    before.set_weights([rng.uniform(0.1, 1, weight.shape) for weight in before.weights])
+    rebuilt = training.network.rebuild(before, 2)
+    assert [type(layer) for layer in rebuilt.layers] == [type(layer) for layer in model.layers]
+    pairs = zip(rebuilt.get_weights(), before.get_weights(), strict=True)
+    assert all(np.array_equal(one, other) for one, other in pairs)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import keras
-import numpy as np
 
 from keras_fcn.atomic import remove_leftovers, write_json
 from keras_fcn.catalogue import set_classes
@@ -133,9 +132,8 @@ def _measure(recipe, data):
         step = _time(lambda: model.train_on_batch(*next(batches)))
         image, _ = next(data.splits["validation"].pick([0]))
         seconds = _time(lambda: model.predict_on_batch(image[None]))
-    # of pixels, for the first image may be small; those to train on are about as large
-    pixels = np.mean(data.sizes.prod(1)) * data.images["validation"]
-    return step, seconds * pixels / math.prod(image.shape[:2])
+    # by the pixels, for the first image may be small
+    return step, seconds * data.to_validate / math.prod(image.shape[:2])
 
 
 def _time(action, repetitions=4):

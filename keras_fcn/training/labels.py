@@ -33,6 +33,7 @@ class Labels:
         training: labelled pixels of each class in the training images, `(num_classes,)`.
         pictured: places of validation images that show the rarest classes.
         sizes: height and width of each training image, `(images, 2)`.
+        to_validate: pixels of all validation images, void ones too.
         upright: share of the pixels that would have to change their class for the upper
             halves of the training images to hold what the lower ones hold, 0 to 1.
         values: smallest and largest pixel of a sample of the training images.
@@ -48,6 +49,7 @@ class Labels:
     training: np.ndarray
     pictured: list
     sizes: np.ndarray
+    to_validate: int
     upright: float
     values: tuple
     colored: bool
@@ -107,6 +109,7 @@ def read_data(task):
         training=counted["train"].total(len(classes)),
         pictured=_rarest(counted["validation"], len(classes)),
         sizes=np.array(counted["train"].sizes),
+        to_validate=sum(map(math.prod, counted["validation"].sizes)),
         upright=counted["train"].upright(len(classes)),
         **_look_at(splits["train"]),
     )

@@ -215,8 +215,8 @@ def _plan_solver(recipe, data):
 
 
 def _plan_loss(recipe, data):
-    share = data.training[-1] / data.training.sum()
-    if data.classes.names[-1] == "border" and share < THIN:
+    if _parts_objects(recipe, data):
+        share = data.training[-1] / data.training.sum()
         return {
             "loss": ("crossentropy", "the border weights are of it"),
             "class_weights": ("none", "with them too much becomes border"),
@@ -229,6 +229,19 @@ def _plan_loss(recipe, data):
         "loss": ("dice", "the overlap of each class counts, however rare it is"),
         "class_weights": ("none", "with them too much is found of what is rare"),
     }
+
+
+def _parts_objects(recipe, data):
+    """Whether the last class is a thin border between objects, and nothing is said of the loss.
+
+    With a loss or class weights that are given, as a search or a card gives them, border weights
+    would make another training than the one that is meant.
+    """
+    if recipe.border_weights is False or {recipe.loss, recipe.class_weights} != {None}:
+        return False
+    names = data.classes.names
+    is_border = len(names) > 2 and (recipe.instances == "border" or names[-1] == "border")
+    return is_border and data.training[-1] < THIN * data.training.sum()
 
 
 def _plan_rates(recipe, optimizer):

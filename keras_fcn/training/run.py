@@ -91,7 +91,7 @@ def _check_same(parameters, recorded, record):
     differing = [
         f"{given(name, parameters.get(name))} instead of {first.get(name)!r}"
         for name in {**first, **parameters}
-        if parameters.get(name) not in (first.get(name), planned.get(name, first.get(name)))
+        if not _is_same(parameters.get(name), first.get(name), planned.get(name, first.get(name)))
     ]
     if differing:
         best = record.with_name("best.keras")
@@ -101,6 +101,14 @@ def _check_same(parameters, recorded, record):
             f"Received: {', '.join(differing)}. Pass the same, or choose another output "
             f"folder{remedy}."
         )
+
+
+def _is_same(value, first, planned):
+    """Whether a parameter is as it was given, or as it was planned.
+
+    A flag that is left out may be off in the record: before it was planned that was its default.
+    """
+    return value in (first, planned) or (value is None and first is False)
 
 
 def _go_on_from(model):
