@@ -180,14 +180,14 @@ def _look_at(split):
         counts = _count(labels, split.ignore)
         pixels += counts
         for label in counts:
-            areas[label].extend(np.bincount(scipy.ndimage.label(labels == label)[0].flat)[1:])
+            areas[label].append(np.bincount(scipy.ndimage.label(labels == label)[0].ravel())[1:])
     areas.pop(max(pixels, key=pixels.get, default=None), None)
-    areas = [area for of_class in areas.values() for area in of_class]
+    areas = [pieces for of_class in areas.values() for pieces in of_class]
     return {
         "channels": image.shape[-1],
         "values": (min(values), max(values)),
         "colored": colored,
-        "object_size": float(np.sqrt(np.median(areas))) if areas else 0.0,
+        "object_size": float(np.sqrt(np.median(np.concatenate(areas)))) if areas else 0.0,
     }
 
 
