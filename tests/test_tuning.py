@@ -28,7 +28,7 @@ from keras_fcn.tuning.search import OBJECTIVE
 
 # one process for what they share
 pytestmark = pytest.mark.xdist_group("tuning")
-PIXELS = [3000, 500]
+PIXELS = [3400, 100]
 
 
 def space(hypermodel):
@@ -107,6 +107,11 @@ def test_whole_search_space():
             "momentum",
         ],
     }  # fmt: skip
+
+
+def test_a_search_begins_with_the_class_weights_that_are_planned():
+    _, weights = space(HyperUNet(pixels=[3000, 500]))["class_weights"]
+    assert (weights["values"], weights["default"]) == (["log", "none"], "none")
 
 
 def fixed(**values):

@@ -21,6 +21,7 @@ from keras_fcn.weights import classes_with
 
 SAMPLE = 64  # training images of which pixels and objects are looked at
 PICTURED = 3  # validation images
+RARE = 0.05  # of the pixels: of a class below it there is little to learn from
 
 
 @dataclasses.dataclass(frozen=True)
@@ -300,6 +301,29 @@ def _how_many(task):
     if path is not None:
         return f"Give each class its line in '{path}'"
     return f"Give the right number of classes, {spell('num_classes')}"
+
+
+def choose_class_weights(pixels):
+    """Return "log" where a class that occurs is rare, else "none": weights cost the others.
+
+    With a rarest class of 0.3% (CamVid) they cost nothing, with one of 23% (ISBI 2012) 3 points of
+    mean IoU, see weights/RECIPES.md.
+
+    Args:
+        pixels: array or list of `(num_classes,)`, labelled pixels of each class.
+
+    Example:
+
+    >>> choose_class_weights([900, 80, 20]), choose_class_weights([900, 100])
+    ('log', 'none')
+    """
+    return "log" if rarest_share(pixels) < RARE else "none"
+
+
+def rarest_share(pixels):
+    """Return the share of the pixels that the rarest of the classes has that occur."""
+    pixels = np.asarray(pixels)
+    return float(pixels[pixels > 0].min() / pixels.sum())
 
 
 def log_class_weights(pixels):

@@ -15,7 +15,7 @@ from keras_fcn.cards import pretrained
 from keras_fcn.datasets import Augmentation, resolve_source
 from keras_fcn.datasets.catalogue import split_names
 from keras_fcn.datasets.folder import find_splits
-from keras_fcn.training.labels import count_steps
+from keras_fcn.training.labels import RARE, choose_class_weights, count_steps, rarest_share
 from keras_fcn.training.network import describe
 from keras_fcn.training.recipe import FACTORIES, PLANNED
 from keras_fcn.vgg16 import is_vgg16_file
@@ -28,7 +28,6 @@ STEPS = 4000  # of a whole training from scratch
 TUNING_STEPS = 1500  # of one that begins with weights that fit
 SHARE = 0.95  # of the given minutes, for steps and validations
 EPOCH_STEPS = 200  # after which to validate
-THIN = 0.05  # of the pixels: a class "border" below it parts objects
 UPRIGHT = 0.1  # of the pixels: above it, what is up and what is down matters
 HELD_OUT = ("val", "validation", "valid", "test")
 # Slices 24 to 29 of the 30 are left for a last score.
@@ -223,8 +222,8 @@ def _plan_loss(recipe, data):
             "border_weights": (True, f"a class border, {share:.1%} of the pixels, parts objects"),
         }
     if recipe.weights is None:
-        why = f"the rarest class has {_rarest(data):.1%} of the labelled pixels"
-        return {"class_weights": ("log", why)}
+        why = f"the rarest class has {rarest_share(data.training):.1%} of the labelled pixels"
+        return {"class_weights": (choose_class_weights(data.training), why)}
     return {
         "loss": ("dice", "the overlap of each class counts, however rare it is"),
         "class_weights": ("none", "with them too much is found of what is rare"),
@@ -241,7 +240,7 @@ def _parts_objects(recipe, data):
         return False
     names = data.classes.names
     is_border = len(names) > 2 and (recipe.instances == "border" or names[-1] == "border")
-    return is_border and data.training[-1] < THIN * data.training.sum()
+    return is_border and data.training[-1] < RARE * data.training.sum()
 
 
 def _plan_rates(recipe, optimizer):
@@ -350,11 +349,6 @@ def _plan_precision(machine):
     where = f"{machine.gpus} GPUs" if machine.gpus else f"{machine.cores} cores without a GPU"
     speed = "with" if machine.bfloat16 else "without"
     return machine.bfloat16, f"{where}, {speed} fast bfloat16"
-
-
-def _rarest(data):
-    pixels = data.training[data.training > 0]
-    return pixels.min() / pixels.sum()
 
 
 def _count_cores():

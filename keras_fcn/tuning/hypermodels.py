@@ -10,7 +10,7 @@ from keras_fcn.arguments import check_input_shape, check_positive_integer
 from keras_fcn.private import without_numbers, without_traces
 from keras_fcn.remedies import spell
 from keras_fcn.training.fit import compile_model, make_optimizer
-from keras_fcn.training.labels import log_class_weights
+from keras_fcn.training.labels import choose_class_weights, log_class_weights
 from keras_fcn.training.recipe import CLASS_WEIGHTS, FACTORIES, OPTIMIZERS
 from keras_fcn.unet import UPSAMPLINGS
 
@@ -87,7 +87,8 @@ class _HyperModel(keras_tuner.HyperModel):
             momentum = hp.Choice("momentum", [0.9, 0.99])
         class_weights = "none"
         if self.pixels is not None:
-            class_weights = hp.Choice("class_weights", list(CLASS_WEIGHTS))
+            planned = choose_class_weights(self.pixels)
+            class_weights = hp.Choice("class_weights", list(CLASS_WEIGHTS), default=planned)
         return {
             "optimizer": optimizer,
             "learning_rate": learning_rate,
@@ -129,7 +130,7 @@ class HyperUNet(_HyperModel):
     | `optimizer`     | "adamw", "muon", "sgd"                   | "muon"      |
     | `learning_rate` | 1e-4 to 1e-2, logarithmic                | 3e-3        |
     | `momentum`      | 0.9, 0.99; with `optimizer="sgd"` only   | 0.9         |
-    | `class_weights` | "log", "none"; if `pixels` are given     | "log"       |
+    | `class_weights` | "log", "none"; if `pixels` are given     | as planned  |
 
     The defaults are what was measured best from random weights, but for the size: the
     default network is the smallest, 16 filters at 3 levels; 64 filters at 5 levels are the
