@@ -73,10 +73,10 @@ def main():
         for _ in range(options.steps):
             for variant, model in models.items():
                 seconds[variant].append(time_step(model, images, labels))
-        shortest = statistics.median(seconds["AdamW"])
+        adamw = statistics.median(seconds["AdamW"])
         for variant, times in seconds.items():
             median = statistics.median(times)
-            print(f"{name}, {variant}: {median:.2f} s, {median / shortest:.2f} times AdamW's")
+            print(f"{name}, {variant}: {median:.2f} s, {median / adamw:.2f} times AdamW's")
 
 
 if __name__ == "__main__":
