@@ -306,8 +306,8 @@ def _how_many(task):
 def choose_class_weights(pixels):
     """Return "log" where a class that occurs is rare, else "none": weights cost the others.
 
-    With a rarest class of 0.3% (CamVid) they cost nothing, with one of 23% (ISBI 2012) 3 points of
-    mean IoU, see weights/RECIPES.md.
+    With a rarest class of 0.3% (CamVid) they cost nothing, with one of 23% (ISBI 2012) 1 to 3
+    points of mean IoU, see weights/RECIPES.md.
 
     Args:
         pixels: array or list of `(num_classes,)`, labelled pixels of each class.
