@@ -321,9 +321,9 @@ def choose_class_weights(pixels):
 
 
 def rarest_share(pixels):
-    """Return the share of the pixels that the rarest of the classes has that occur."""
+    """Return the share of the pixels that the rarest of the classes has that occur; 1 of none."""
     pixels = np.asarray(pixels)
-    return float(pixels[pixels > 0].min() / pixels.sum())
+    return float((pixels[pixels > 0] / pixels.sum()).min(initial=1))
 
 
 def log_class_weights(pixels):
