@@ -79,7 +79,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's batch normalisation, trained in one operation where TensorFlow has one for it.
 
     Keras 3 makes it of many, each a pass over the maps: on two cores a step of a U-Net
-    took 1.7 times as long (`python benchmarks/optimizer_step.py`). The numbers are the same but for
+    took 1.6 times as long (`python benchmarks/optimizer_step.py`). The numbers are the same but for
     rounding, and so are arguments, weights and whatever is not training of maps of channels.
     """
 
