@@ -205,7 +205,7 @@ class Recipe(Task):
         class_weights: log, to weigh rare classes up by the logarithm of their share, or none
             (default: planned).
         border_weights: weigh pixels between touching objects up, as in the U-Net paper
-            (default: planned).
+            (default: planned; where the last of three classes or more is a thin border).
         optimizer: adamw, muon or sgd (default: planned).
         learning_rate: the highest: it rises linearly over a twentieth of the steps and falls
             along a cosine (default: planned).

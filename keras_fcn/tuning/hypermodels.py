@@ -130,8 +130,10 @@ class HyperUNet(_HyperModel):
     | `optimizer`     | "adamw", "muon", "sgd"                   | "muon"      |
     | `learning_rate` | 1e-4 to 1e-2, logarithmic                | 3e-3        |
     | `momentum`      | 0.9, 0.99; with `optimizer="sgd"` only   | 0.9         |
-    | `class_weights` | "log", "none"; if `pixels` are given     | as planned  |
+    | `class_weights` | "log", "none"; if `pixels` are given     | see below   |
 
+    `class_weights` begins as `keras-fcn train` plans it: with "log" where a class has less
+    than a twentieth of the pixels, else with "none".
     The defaults are what was measured best from random weights, but for the size: the
     default network is the smallest, 16 filters at 3 levels; 64 filters at 5 levels are the
     paper's. Each entry gives way to one of the same name in the tuner's
