@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import math
 import os
 import sys
@@ -325,6 +326,18 @@ def _precision(mixed):
         keras.config.set_dtype_policy(policy)
 
 
+@functools.cache
+def _mirrored():
+    """Return the one strategy of the process.
+
+    A second numbers its sums over the devices from the start again, and TensorFlow takes them for
+    the first's, which are of other shapes where the network is another.
+    """
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy()
+
+
 @contextlib.contextmanager
 def _devices(data_parallel):
     """Put models on all devices, if `data_parallel`; yield the number of devices."""
@@ -332,9 +345,7 @@ def _devices(data_parallel):
     if not data_parallel:
         yield 1
     elif backend == "tensorflow":
-        import tensorflow as tf
-
-        strategy = tf.distribute.MirroredStrategy()
+        strategy = _mirrored()
         with strategy.scope():
             yield strategy.num_replicas_in_sync
     elif backend == "jax":
