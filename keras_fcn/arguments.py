@@ -45,10 +45,14 @@ def check_input_shape(input_shape):
 
 
 def check_positive_integer(name, value):
-    """Raise unless `value` is an integer from 1 up."""
+    """Raise unless `value` is an integer from 1 up, of the 64 bits that tensors count by."""
     if not _is_positive_integer(value):
         raise ValueError(
             f"{spell(name)} should be an integer of at least 1. Received: {given(name, value)}"
+        )
+    if value >= 2**63:
+        raise ValueError(
+            f"{spell(name)} should be an integer below 2**63. Received: {given(name, value)}"
         )
 
 

@@ -82,6 +82,26 @@ def test_integers(call, place):
             call(number)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 10**25}, "`steps` should be an integer below 2"),
+        ({"batch_size": 10**25}, "`batch_size` should be an integer below 2"),
+        ({"crop_size": 2**63}, "`crop_size` should be an integer below 2"),
+        ({"filters": (2, 2**63)}, "`filters` should be an integer below 2"),
+        ({"minutes": 1e308}, "`minutes` should be a number above 0, at most 527040"),
+    ],
+)
+def test_numbers_that_no_machine_counts_to(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(".", **arguments)
+
+
+def test_displacements_that_no_crop_is_read_with():
+    with pytest.raises(ValueError, match="`elastic` should be a number from 0 to 1000"):
+        datasets.Augmentation(elastic=1e308)
+
+
 @pytest.mark.parametrize("call", NUMBERS.values(), ids=list(NUMBERS))
 def test_numbers(call, place):
     for number in (2, np.float32(2), np.float64(2.5), np.int64(2)):

@@ -14,7 +14,7 @@ LIMITS = {
     "scale": 0.9,
     "contrast": 1,
     "brightness": 1,
-    "elastic": math.inf,
+    "elastic": 1000,  # crops are read with twice as much around them
     "saturation": 0.9,
     "hue": 1,
 }
@@ -57,8 +57,8 @@ class Augmentation:
             at 0.25 objects become 0.8 to 1.33 times their size.
         contrast: share of the contrast taken away or added at most, up to 1.
         brightness: share of the range 0 to 255 taken away or added at most, up to 1.
-        elastic: standard deviation of the displacements on the grid, in pixels; 10
-            in the U-Net paper (section 3.1).
+        elastic: standard deviation of the displacements on the grid, in pixels, up to 1000;
+            10 in the U-Net paper (section 3.1).
         saturation: at s the saturation is multiplied by (1 - s) / (1 + s) to
             (1 + s) / (1 - s), from below 1; of RGB images only.
         hue: share of half the colour circle by which hues turn at most, either way,

@@ -34,6 +34,7 @@ UPSAMPLINGS = ("transpose", "bilinear")
 OPTIMIZERS = ("adamw", "muon", "sgd")
 LOSSES = ("crossentropy", "dice")
 CLASS_WEIGHTS = ("log", "none")
+YEAR = 366 * 24 * 60  # minutes
 FLAGS = ("batch_norm", "border_weights", "mixed_precision", "data_parallel", "deterministic")
 PLANNED = "planned"
 SEEDS = 2**32 - 1  # one less than NumPy has: a search takes the next one, too
@@ -352,9 +353,10 @@ class Recipe(Task):
         """Raise unless the length of the training is said once, if at all."""
         if self.minutes is None:
             return
-        if self.epochs is not None or not (is_number(self.minutes) and self.minutes > 0):
+        valid = is_number(self.minutes) and 0 < self.minutes <= YEAR
+        if self.epochs is not None or not valid:
             raise ValueError(
-                f"{spell('minutes')} should be a finite number above 0, and goes without "
+                f"{spell('minutes')} should be a number above 0, at most {YEAR}, and goes without "
                 f"{spell('epochs')}. Received: {given('minutes', self.minutes)}, "
                 f"{given('epochs', self.epochs)}"
             )
