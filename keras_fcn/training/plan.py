@@ -196,7 +196,7 @@ def _plan_network(recipe, data):
     return {
         "filters": (widths, why),
         "batch_norm": (True, "the weights of the expanding path begin at random"),
-        "dropout": (0.0, f"{sum(data.images.values())} images, which augmentation makes many"),
+        "dropout": (0.0, f"augmentation makes many of {data.images['train']} images"),
     }
 
 
@@ -347,7 +347,8 @@ def fit_into(recipe, step, validation):
 
 
 def _plan_precision(machine):
-    where = f"{machine.gpus} GPUs" if machine.gpus else f"{machine.cores} cores without a GPU"
+    count, unit = (machine.gpus, "GPU") if machine.gpus else (machine.cores, "core")
+    where = f"{count} {unit}{'s' * (count > 1)}{'' if machine.gpus else ' without a GPU'}"
     speed = "with" if machine.bfloat16 else "without"
     return machine.bfloat16, f"{where}, {speed} fast bfloat16"
 
