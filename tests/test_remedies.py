@@ -1120,6 +1120,8 @@ def test_an_augmentation_is_given_as_it_says():
 
 # Tests of other files that follow the remedy of a message, or see it followed.
 ELSEWHERE = {
+    "Call it outside of the scope":
+        "training::test_a_scope_of_the_caller_is_refused_before_anything_is_trained",
     "The layer … of the model needs blobs of the shapes": "caffe::test_fcn_gives_what_opencv_gives",
     "`model` should have layers with weights.": "caffe::test_fcn_gives_what_opencv_gives",
     "as this version of Keras reads them.": "caffe::test_a_damaged_conversion",

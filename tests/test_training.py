@@ -566,6 +566,18 @@ def test_devices_share_whole_batches(recipe):
         fit._make_model(recipe, None, 4)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its strategies")
+def test_a_scope_of_the_caller_is_refused_before_anything_is_trained(recipe, tmp_path):
+    import tensorflow as tf
+
+    shared = dataclasses.replace(recipe, data_parallel=True)
+    with tf.distribute.MirroredStrategy().scope():
+        with pytest.raises(ValueError, match=r"Call it outside of the scope, with `data_parallel"):
+            training.train(shared, tmp_path / "run")
+        training.train(recipe, tmp_path / "one")  # one device, as everywhere
+    training.train(shared, tmp_path / "run")
+
+
 @pytest.mark.parametrize("name", ["adamw", "muon", "sgd"])
 def test_optimizers_go_by_their_names(name):
     optimizer = fit.make_optimizer(name, 0.5, 0.9)

@@ -59,6 +59,9 @@ def train(recipe: Recipe, output: str | os.PathLike, per_class: bool = False) ->
     step, with the images in the order in which the run would have had them: on one CPU it
     ends with the same weights. The log holds each epoch once.
 
+    Two things outlast the call in its process: the random numbers of Python, NumPy and Keras go on
+    from the recipe's seed, and after `deterministic` TensorFlow stays so.
+
     Args:
         recipe: `Recipe`.
         output: folder of the run, new or empty, or that of the interrupted run.
@@ -73,7 +76,8 @@ def train(recipe: Recipe, output: str | os.PathLike, per_class: bool = False) ->
         FileExistsError: when `output` holds a finished run, or files of something else, or
             another process trains into it.
         ValueError: when it holds a run of another recipe, when data and recipe do not
-            fit, or when loss or weights are no longer finite.
+            fit, when loss or weights are no longer finite, or within the scope of a strategy
+            of TensorFlow with several devices.
         FileNotFoundError: when the data does not exist.
 
     Example:
@@ -326,6 +330,19 @@ def _precision(mixed):
         keras.config.set_dtype_policy(policy)
 
 
+def _check_scope(data_parallel):
+    """Raise where the caller has put models on devices already, by another strategy."""
+    import tensorflow as tf
+
+    strategy = tf.distribute.get_strategy()  # of one device where there is none
+    if strategy.num_replicas_in_sync > 1 or (data_parallel and tf.distribute.has_strategy()):
+        raise ValueError(
+            f"{spell('data_parallel')} chooses the devices. Received: a call within the scope of "
+            f"{type(strategy).__name__}. Call it outside of the scope, with "
+            f"{spell('data_parallel', True)} for all devices."
+        )
+
+
 @functools.cache
 def _mirrored():
     """Return the one strategy of the process.
@@ -342,6 +359,8 @@ def _mirrored():
 def _devices(data_parallel):
     """Put models on all devices, if `data_parallel`; yield the number of devices."""
     backend = keras.backend.backend()
+    if backend == "tensorflow":
+        _check_scope(data_parallel)
     if not data_parallel:
         yield 1
     elif backend == "tensorflow":
