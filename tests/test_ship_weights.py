@@ -7,11 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
+import scipy.ndimage
 from PIL import Image
 
 import keras_fcn
 from keras_fcn.cards import sha256
 from keras_fcn.datasets.shapes import draw_cells
+from keras_fcn.inference import ObjectSettings
 from keras_fcn.training import Recipe, train
 from keras_fcn.training.log import read_log
 from keras_fcn.weights import fingerprint
@@ -95,6 +97,11 @@ def test_card_is_of_the_file_and_of_all_stages(data, pairs, tmp_path, scripts, m
         )
     assert card["metric"]["mean_iou"] == pytest.approx(metric.per_class_iou().mean(), abs=1e-4)
     assert card["metric"]["rand"] == pytest.approx(np.mean(scores), abs=1e-4)
+    objects = keras_fcn.metrics.ObjectMetrics()
+    for image, truth in pairs[2:]:
+        found = keras_fcn.predict_objects(model, image, ObjectSettings(**card["objects"]))
+        objects.update_state(scipy.ndimage.label(truth == 1)[0], found)
+    assert card["metric"]["object_f1"] == pytest.approx(objects.result()["object_f1"], abs=1e-4)
 
     train(dataclasses.replace(second, seed=1), "third")
     scripts("ship_weights", "unet_isbi2012", "--run", "second", "third", "--last", "--data", data,

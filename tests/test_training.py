@@ -572,7 +572,7 @@ def test_a_scope_of_the_caller_is_refused_before_anything_is_trained(recipe, tmp
 
     shared = dataclasses.replace(recipe, data_parallel=True)
     with tf.distribute.MirroredStrategy().scope():
-        with pytest.raises(ValueError, match=r"Call it outside of the scope, with `data_parallel"):
+        with pytest.raises(ValueError, match="Call it outside of the scope; `data_parallel=True`"):
             training.train(shared, tmp_path / "run")
         training.train(recipe, tmp_path / "one")  # one device, as everywhere
     training.train(shared, tmp_path / "run")

@@ -20,7 +20,7 @@ import keras_fcn
 from keras_fcn import HyperFCN, HyperUNet
 from keras_fcn.commands import main
 from keras_fcn.training import Recipe, tuned_arguments
-from keras_fcn.tuning import Search
+from keras_fcn.tuning import Search, tune
 from keras_fcn.tuning.hypermodels import _count_parameters
 from keras_fcn.tuning.private import TUNERS, restore_state, save_state
 from keras_fcn.tuning.report import describe_trial
@@ -576,6 +576,17 @@ def test_errors_are_explained(command, message, data, tmp_path, capsys):
     assert main([*command, "--output", str(tmp_path / "run")]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_search_within_a_scope_of_the_caller_is_refused(tmp_path):
+    import tensorflow as tf
+
+    with (
+        tf.distribute.MirroredStrategy().scope(),
+        pytest.raises(ValueError, match="Call it outside of the scope"),
+    ):
+        tune(Search("shapes", trials=1), tmp_path / "search")
+    assert not (tmp_path / "search").exists()
 
 
 def test_chief_and_workers_are_not_of_the_command_line(monkeypatch, tmp_path, capsys):

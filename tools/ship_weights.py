@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.progress import track
+from skimage.measure import label
 
 import keras_fcn
 from keras_fcn import datasets
@@ -199,8 +200,9 @@ def score(model, pairs, dataset, classes, numbers=None, settings=None, **options
     own = score_best_cells(pairs, predictions) if dataset == "isbi2012" else {}
     if numbers is not None:
         known = list(zip(predictions, numbers, strict=True))
-        settings = settings or choose_settings(known, ObjectSettings(border=2))
-        own = score_objects(predictions, numbers, settings)
+        border = classes.index("border") if "border" in classes else None
+        settings = settings or choose_settings(known, ObjectSettings(border=border))
+        own |= score_objects(predictions, numbers, settings)
     labels, per_class = score_labels(pairs, predictions, classes, SOURCES[dataset].ignore)
     return {**own, **labels}, per_class, settings
 
@@ -251,6 +253,8 @@ def open_measured(data, dataset, record):
     if SOURCES[dataset].instances:
         numbered = open_validation(data, split, instances="numbers")
         numbers = [truth for _, truth in numbered]
+    elif dataset == "isbi2012":  # what lies between the membranes
+        numbers = [label(truth == 1, connectivity=1).astype("int32") for _, truth in pairs]
     return pairs, dataset, record["classes"], numbers
 
 

@@ -37,6 +37,7 @@ from keras_fcn.training.network import (
 from keras_fcn.training.plan import describe_plan, fit_into, keeps_vgg16, plan, plan_splits
 from keras_fcn.training.recipe import Recipe, recall
 from keras_fcn.training.run import (
+    check_scope,
     describe_run,
     finish,
     load_state,
@@ -330,19 +331,6 @@ def _precision(mixed):
         keras.config.set_dtype_policy(policy)
 
 
-def _check_scope(data_parallel):
-    """Raise where the caller has put models on devices already, by another strategy."""
-    import tensorflow as tf
-
-    strategy = tf.distribute.get_strategy()  # of one device where there is none
-    if strategy.num_replicas_in_sync > 1 or (data_parallel and tf.distribute.has_strategy()):
-        raise ValueError(
-            f"{spell('data_parallel')} chooses the devices. Received: a call within the scope of "
-            f"{type(strategy).__name__}. Call it outside of the scope, with "
-            f"{spell('data_parallel', True)} for all devices."
-        )
-
-
 @functools.cache
 def _mirrored():
     """Return the one strategy of the process.
@@ -359,8 +347,7 @@ def _mirrored():
 def _devices(data_parallel):
     """Put models on all devices, if `data_parallel`; yield the number of devices."""
     backend = keras.backend.backend()
-    if backend == "tensorflow":
-        _check_scope(data_parallel)
+    check_scope(alone=data_parallel)
     if not data_parallel:
         yield 1
     elif backend == "tensorflow":

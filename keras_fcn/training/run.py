@@ -26,7 +26,7 @@ import keras
 
 from keras_fcn.atomic import read_json, replacing, write_json
 from keras_fcn.lock import locked
-from keras_fcn.remedies import choose, given
+from keras_fcn.remedies import choose, given, spell
 from keras_fcn.training.log import best_epoch, read_log, total_seconds, write_log
 from keras_fcn.training.recipe import Recipe, arguments_of, recall
 
@@ -46,6 +46,21 @@ def working_in(output):
         if is_new:
             with contextlib.suppress(OSError):  # it holds files
                 output.rmdir()
+
+
+def check_scope(alone):
+    """Raise within a strategy of the caller's, if `alone`, or if it has several devices."""
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    strategy = tf.distribute.get_strategy()  # of one device where there is none
+    if strategy.num_replicas_in_sync > 1 or (alone and tf.distribute.has_strategy()):
+        raise ValueError(
+            "`train` and `tune` choose the devices of their models. Received: a call within the "
+            f"scope of {type(strategy).__name__}. Call it outside of the scope; "
+            f"{spell('data_parallel', True)} trains on all devices."
+        )
 
 
 def read_record(output, parameters, record="training.json", result="model.keras", states=STATES):

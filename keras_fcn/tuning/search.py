@@ -26,7 +26,13 @@ from keras_fcn.training.labels import count_steps, read_data, training_set, vali
 from keras_fcn.training.log import MONITOR
 from keras_fcn.training.plan import Machine, plan_splits, plan_task
 from keras_fcn.training.recipe import recall
-from keras_fcn.training.run import describe_run, read_record, update_record, working_in
+from keras_fcn.training.run import (
+    check_scope,
+    describe_run,
+    read_record,
+    update_record,
+    working_in,
+)
 from keras_fcn.tuning.hypermodels import HyperFCN, HyperUNet
 from keras_fcn.tuning.private import TUNERS, restore_state
 from keras_fcn.tuning.report import Reporting, describe_trial
@@ -40,7 +46,8 @@ def tune(search: Search, output: str | os.PathLike) -> dict:
     """Search for the best network and training; go on where an interrupted search stopped.
 
     After an interruption, `kill -9` included, the same call goes on with the trial that
-    was cut short, which starts anew. A trial that fails does not end the search.
+    was cut short, which starts anew. A trial that fails does not end the search. The random
+    numbers of Python, NumPy and Keras go on from the search's seed.
 
     Args:
         search: `Search`.
@@ -53,7 +60,8 @@ def tune(search: Search, output: str | os.PathLike) -> dict:
     Raises:
         FileExistsError: when `output` holds a finished search, or files of something else.
         ValueError: when it holds a search of other parameters, when the data has labels
-            that are no class, when no network is small enough, or when every trial failed.
+            that are no class, when no network is small enough, when every trial failed, or
+            within the scope of a strategy of TensorFlow.
         FileNotFoundError: when the data does not exist.
 
     Example:
@@ -64,6 +72,7 @@ def tune(search: Search, output: str | os.PathLike) -> dict:
     """
     output = Path(output)
     _check_one_process()
+    check_scope(alone=True)  # KerasTuner begins a new graph for each trial, and ends the scope
     with working_in(output):
         record = read_record(output, search.parameters, RECORD, "best.keras", ["search"])
         keras.utils.set_random_seed(search.seed)
